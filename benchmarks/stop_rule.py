@@ -16,7 +16,7 @@ import numpy as np
 from drift.config import PolicySettings
 from drift.evaluation.preference import measure_preference
 from drift.evaluation.results import read_evaluation
-from drift.evaluation.stopping import WATCHED, first_problem_of_replies, step_kept, stops_at
+from drift.evaluation.stopping import WATCHED, Watched, first_problem_of_replies, step_kept, stops_at
 from drift.policy.model import load_policy
 from drift.records import PreferencePair, read_jsonl
 
@@ -44,7 +44,7 @@ def kept_by_mean_logps(logps: np.ndarray) -> int:
 
 def row(run: Path) -> dict[str, object]:
     watched, logps, utility = measured(run)
-    enough = watched if watched.shape[1] >= WATCHED["heldout_logps"].fewest else None
+    enough = Watched(watched) if watched.shape[1] >= WATCHED["heldout_logps"].fewest else None
     problem, _ = first_problem_of_replies([step / "evaluation.json" for step in steps_of(run)])
     ends = [problem, None if enough is None else stops_at(enough, patience=1)]
     kept = step_kept(problem, enough, patience=1)

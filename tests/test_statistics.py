@@ -21,6 +21,7 @@ from drift.statistics import (
     estimate_strata,
     paired_difference,
     posterior_share,
+    standard_error,
 )
 
 
@@ -46,6 +47,44 @@ def test_a_difference_is_taken_unit_by_unit():
     assert (difference.value, difference.low, difference.high) == pytest.approx((0.2, 0.2, 0.2))
     with pytest.raises(ValueError, match="shorter"):
         paired_difference(before, after[:2])
+
+
+TEN_OF_ONE = [1.0] * 10 + [0.0] * 10
+WHOSE = ["anna"] * 10 + [f"user {n}" for n in range(10)]
+
+
+def test_the_prompts_of_one_user_are_drawn_together():
+    """Ten prompts of one user, all right, beside ten users with one each, all wrong. Of eleven draws out of eleven
+    users, k are that one: the share is 10 k / (10 k + 11 - k). k is 0 in 35 % of the draws and at most 3 in 98.7 %
+    (at most 2 in 92.9 %), so the interval goes from 0 to 30 / 38."""
+    share = bootstrap_mean(TEN_OF_ONE, units=WHOSE)
+    assert (share.value, share.low, share.high) == (0.5, 0.0, 30 / 38)
+    assert paired_difference([0.0] * 20, TEN_OF_ONE, units=WHOSE) == share
+    alone = bootstrap_mean(TEN_OF_ONE)
+    assert (alone.low, alone.high) == pytest.approx((0.3, 0.7), abs=0.01)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
+def test_units_of_one_value_each_change_no_digit(values):
+    array = np.asarray(values)
+    drawn = array[draw_units(len(array), seed=0)].mean(axis=1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    names = [f"{n * 7919 % 1009}" for n in range(len(values))]  # in no alphabetical order
+    assert bootstrap_mean(values) == Share(array.mean(), low, high)
+    assert bootstrap_mean(values, units=names) == Share(array.mean(), low, high)
+
+
+def test_of_a_single_unit_each_value_counts():
+    """No interval says how another chat would do; a width of zero would claim that it does the same."""
+    assert bootstrap_mean(TEN_OF_ONE, units=["anna"] * 20) == bootstrap_mean(TEN_OF_ONE)
+    assert standard_error(np.asarray(TEN_OF_ONE), ["anna"] * 20) == standard_error(np.asarray(TEN_OF_ONE))
+
+
+def test_a_standard_error_counts_units():
+    """Sums of deviations: +5 of the user with ten prompts, -.5 of each of ten others; sqrt(27.5 * 11 / 10) / 20."""
+    values = np.asarray(TEN_OF_ONE)
+    assert standard_error(values) == pytest.approx(values.std(ddof=1) / np.sqrt(20))
+    assert standard_error(values, WHOSE) == pytest.approx(np.sqrt(27.5 * 11 / 10) / 20)
 
 
 def test_draws_do_not_depend_on_how_many_are_asked_for():

@@ -73,20 +73,50 @@ def draw_units(units: int, resamples: int = RESAMPLES, seed: int = 0) -> NDArray
     return np.random.default_rng(seed).integers(0, units, (resamples, units))
 
 
-def bootstrap_mean(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> Share:
-    """Mean of independent units. Raises ValueError for no values."""
-    if not len(values):
-        raise ValueError("no values to average")
+def _numbered(units: Sequence[str] | None, values: int) -> Sequence[int]:
+    """Of each value the number of its unit. Units count in their order of appearance, which fixes the draws.
+
+    Without `units` each value is one of its own. So it is if all are of one unit: the result is then about it alone.
+    """
+    names = dict.fromkeys(units or ())
+    if units is None or len(names) == 1:
+        return range(values)
+    number = {name: i for i, name in enumerate(names)}
+    return [number[unit] for unit in units]
+
+
+def bootstrap_mean(
+    values: ArrayLike, seed: int = 0, resamples: int = RESAMPLES, units: Sequence[str] | None = None
+) -> Share:
+    """Mean over values; those of one unit (`units_of`) are drawn together. Without `units` each is one of its own.
+
+    Raises ValueError for no values.
+    """
     array = np.asarray(values, dtype=np.float64)
-    return share_of_draws(array.mean(), array[draw_units(len(array), resamples, seed)].mean(axis=1))
+    share = bootstrap_ratio(array, np.ones(len(array)), _numbered(units, len(array)), seed, resamples)
+    if share is None:
+        raise ValueError("no values to average")
+    return share
 
 
 def paired_difference(
-    before: Sequence[float], after: Sequence[float], seed: int = 0, resamples: int = RESAMPLES
+    before: Sequence[float],
+    after: Sequence[float],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    units: Sequence[str] | None = None,
 ) -> Share:
-    """Mean of `after` - `before` over the same units, in the same order. Raises ValueError for no values, or if the
-    lengths differ."""
-    return bootstrap_mean([b - a for a, b in zip(before, after, strict=True)], seed, resamples)
+    """Mean of `after` - `before` over the same values, in the same order; `units`: as of `bootstrap_mean`.
+
+    Raises ValueError for no values, or if the lengths differ.
+    """
+    return bootstrap_mean([b - a for a, b in zip(before, after, strict=True)], seed, resamples, units)
+
+
+def standard_error(values: NDArray[np.float64], units: Sequence[str] | None = None) -> float:
+    """Of the mean of `values` [n], from the sums of each unit's deviations; `units`: as of `bootstrap_mean`."""
+    sums = np.bincount(_numbered(units, len(values)), values - values.mean())
+    return float(sums.std(ddof=1) * np.sqrt(len(sums)) / len(values))
 
 
 def bootstrap_ratio(

@@ -16,7 +16,7 @@ from drift.engine import Engine, Local, Processes, using_engine
 from drift.engine.engine import answer
 from drift.errors import PrerequisiteError
 from drift.evaluation.evaluate import evaluate
-from drift.evaluation.results import read_evaluation
+from drift.evaluation.results import Asker, Evaluation, read_evaluation
 from drift.evaluation.unlearned import find_unlearned
 from drift.policy import spread
 from drift.policy.logps import reply_logps
@@ -107,6 +107,14 @@ def test_an_evaluation_in_pieces_has_the_same_bytes(evaluated: Evaluate, truth: 
     assert evaluated("two", engine, truth) == evaluated("one", Local(), truth)
     assert "batch 0 of log-probs" in engine.done
     assert "batch 1 of the replies" in engine.done
+
+
+def test_an_evaluation_says_whose_its_prompts_are(evaluated: Evaluate):
+    found = Evaluation.model_validate_json(evaluated("one", Local())[1])
+    assert found.askers == {name: Asker(user="c", chat="c") for name in found.askers}
+    assert sorted(found.askers) == ["l0", "l1", "l2", *(f"{split}{n}" for split in ("stop", "test") for n in range(4))]
+    assert found.replies is not None
+    assert {each.asker for each in found.replies.each} == {Asker(user="c", chat="c")}
 
 
 def test_replies_of_an_interrupted_evaluation_are_not_made_again_by_another_engine(evaluated: Evaluate):

@@ -7,7 +7,7 @@ import pytest
 
 from drift.config import EvaluationSettings, PolicySettings, SamplingSettings
 from drift.evaluation.preference import measure_preference
-from drift.evaluation.results import PreferenceResult
+from drift.evaluation.results import Asker, PreferenceResult, read_evaluation
 from drift.evaluation.utility import measure_improvement, measure_utility, sample_heldout
 from drift.policy.model import load_policy
 from drift.progress import listening
@@ -33,6 +33,36 @@ def test_swapping_the_replies_turns_the_preference_round(policy):
     assert one.accuracy + other.accuracy == pytest.approx(1.0)
     assert one.margin == pytest.approx(-other.margin, abs=1e-4)
     assert one.logps_chosen < 0
+
+
+def test_an_interval_draws_the_pairs_of_one_user_together(policy):
+    """The golden interval of tests/test_statistics.py: ten pairs of one user are right, one each of ten users wrong."""
+    first, second = pair("five", "six"), pair("six", "five")
+    right, wrong = (first, second) if _is_right(policy, first) else (second, first)
+    pairs = [replace(right, user_key="anna")] * 10 + [replace(wrong, user_key=f"user {n}") for n in range(10)]
+    of_users = measure_preference(policy, pairs, 512)
+    assert of_users is not None
+    assert (of_users.accuracy, of_users.accuracy_low, of_users.accuracy_high) == (0.5, 0.0, 30 / 38)
+    chats = [replace(one, user_key="anna", family=one.user_key, conversation_id=f"{i}") for i, one in enumerate(pairs)]
+    assert measure_preference(policy, chats, 512) == of_users  # a single user wrote all: whole chats count
+
+
+def _is_right(policy, one: PreferencePair) -> bool:
+    found = measure_preference(policy, [one], 512)
+    return found is not None and found.accuracy == 1.0
+
+
+def test_an_evaluation_of_an_earlier_version_names_nobody(tmp_path):
+    """Each of its prompts counts as one of its own."""
+    path = tmp_path / "evaluation.json"
+    path.write_text(
+        '{"replies": {"prompts": 1, "finished": 1, "finished_low": 1, "finished_high": 1, "median_tokens": 3,'
+        ' "p90_tokens": 3, "repetition": 0, "each": [{"prompt": 0, "finished": true, "tokens": 3, "repetition": 0}]}}'
+    )
+    evaluation = read_evaluation(path)
+    assert evaluation.replies is not None
+    assert evaluation.replies.each[0].whose == Asker(user="0", chat="0")
+    assert evaluation.whose(["a", "b"]) == [Asker(user="a", chat="a"), Asker(user="b", chat="b")]
 
 
 def test_pairs_that_do_not_fit_are_left_out(policy):

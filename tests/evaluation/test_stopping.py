@@ -7,6 +7,7 @@ import pytest
 
 from drift.config import PolicySettings, StopSettings
 from drift.evaluation.results import (
+    Asker,
     Evaluation,
     PairResult,
     PreferenceResult,
@@ -17,6 +18,7 @@ from drift.evaluation.results import (
 )
 from drift.evaluation.stopping import (
     WATCHED,
+    Watched,
     WatchRule,
     best_step,
     first_problem_of_replies,
@@ -78,16 +80,36 @@ def test_a_fall_within_its_standard_error_is_none():
     before = np.full(5, 0.5)
     wavers = before - np.array([0.1, 0.1, -0.05, -0.05, 0.0])
     falls = before - np.array([0.1, 0.1, 0.05, 0.05, 0.0])  # mean .06, standard error .0187
-    assert stops_at(np.stack([before, wavers]), 1) is None
-    assert stops_at(np.stack([before, falls]), 1) == 1
+    assert stops_at(Watched(np.stack([before, wavers])), 1) is None
+    assert stops_at(Watched(np.stack([before, falls])), 1) == 1
+
+
+def test_the_replies_of_one_user_are_no_more_evidence_than_one():
+    """Ten of one user's fall by 0.1, one each of ten users stays: mean fall .05, standard error .0115 over replies and
+    .0275 over users (tests/test_statistics.py, times 0.1). If those of the ten rise by .04: .03, .0161 and .0385."""
+    units = ["anna"] * 10 + [f"user {n}" for n in range(10)]
+    before = np.full(20, 0.5)
+    stay, rise = (before - np.array([0.1] * 10 + [other] * 10) for other in (0.0, -0.04))
+    assert stops_at(Watched(np.stack([before, stay]), units), 1) == 1
+    assert stops_at(Watched(np.stack([before, rise])), 1) == 1
+    assert stops_at(Watched(np.stack([before, rise]), units), 1) is None
+
+
+def test_the_units_of_watched_replies_are_read_from_the_file(tmp_path):
+    paths = evaluations(tmp_path, around(0.5, 0.6))
+    askers = {f"p{n}": Asker(user=f"user {n // 2}", chat=f"chat {n}") for n in range(6)}
+    write_result(paths[-1], read_evaluation(paths[-1]).model_copy(update={"askers": askers}))
+    found = watch(paths, StopSettings())
+    assert found is not None
+    assert found.units == [f"user {n // 2}" for n in range(6)]
 
 
 def test_a_slow_fall_is_measured_from_the_best():
     """Each step is down by less than its noise; from the best, the falls add up."""
     noise = np.array([0.03, -0.03, 0.03, -0.03, 0.0])
     steps = np.stack([0.6 - 0.01 * k + (noise if k % 2 else -noise) for k in range(6)])
-    assert stops_at(steps[:2], 1) is None
-    assert stops_at(steps, 1) == 2
+    assert stops_at(Watched(steps[:2]), 1) is None
+    assert stops_at(Watched(steps), 1) == 2
     assert best_step(steps) == 0
 
 
@@ -96,7 +118,7 @@ def test_a_wrong_reply_that_is_unlearned_does_not_stop_a_run():
     others = np.array([0.60, 0.62, 0.64, 0.66, 0.68])
     steps = np.stack([[*(others + 0.01 * k), np.exp(-3.0 - 3 * k)] for k in range(4)])
     assert (np.diff(np.log(steps).mean(axis=1)) < 0).all()
-    assert stops_at(steps, 1) is None
+    assert stops_at(Watched(steps), 1) is None
 
 
 @pytest.mark.parametrize(
@@ -135,8 +157,8 @@ def test_the_same_replies_are_compared(tmp_path):
     paths = evaluations(tmp_path, [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [0.2, 0.3, 0.4, 0.5, 0.6]])
     found = watch(paths, StopSettings())
     assert found is not None
-    assert found.shape == (2, 5)
-    assert (found[1] - found[0]).tolist() == pytest.approx([0.1] * 5)
+    assert found.likelihoods.shape == (2, 5)
+    assert (found.likelihoods[1] - found.likelihoods[0]).tolist() == pytest.approx([0.1] * 5)
 
 
 def test_too_little_to_watch_is_said(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from drift.evaluation.results import Asker, Evaluation, PairResult, PreferenceResult
 from drift.records import ChatMessage, PreferencePair, read_jsonl, write_jsonl
 from drift.report.measures import FEWEST, Assumption, assumptions, gamed, kinds
 from drift.rundir import load_run
@@ -95,11 +96,23 @@ def test_a_score_that_rises_without_the_truth_is_said(make_run: MakeRun, scores,
 def test_too_few_held_out_complaints_give_no_interval(make_run: MakeRun):
     right = {f"p{n}": True for n in range(FEWEST)}
     wrong = dict.fromkeys(right, False)
-    (kind,) = kinds(load_run(make_run()), (("unnamed", 9),), wrong, right)
+    (kind,) = kinds(load_run(make_run()), (("unnamed", 9),), judged(wrong), judged(right))
     assert (kind.held_out, kind.before, kind.after) == (FEWEST, 0.0, 1.0)
     assert kind.gain is not None
-    (few,) = kinds(load_run(make_run(name="b")), (("unnamed", 9),), {"p0": False}, right)
+    run = load_run(make_run(name="b"))
+    (few,) = kinds(run, (("unnamed", 9),), judged({"p0": False}), judged(right))
     assert (few.held_out, few.gain) == (1, None)
+    two_users = {prompt_id: Asker(user=prompt_id if prompt_id == "p0" else "anna", chat="c") for prompt_id in right}
+    (alike,) = kinds(run, (("unnamed", 9),), judged(wrong), judged(right).model_copy(update={"askers": two_users}))
+    assert (alike.held_out, alike.of_whom, alike.gain) == (FEWEST, " of 2 users", None)
+
+
+def judged(right: dict[str, bool]) -> Evaluation:
+    each = tuple(PairResult(prompt_id=prompt_id, right=value, margin=0.0) for prompt_id, value in right.items())
+    preference = PreferenceResult(
+        accuracy=0.5, accuracy_low=0.4, accuracy_high=0.6, margin=0.0, logps_chosen=-1.0, pairs=len(each), each=each
+    )
+    return Evaluation(preference=preference)
 
 
 def _plain(pair: PreferencePair) -> dict:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from drift.evaluation.results import Evaluation, PairResult, PreferenceResult, ReplyStatistics, UtilityResult
+from drift.evaluation.results import Asker, Evaluation, PairResult, PreferenceResult, ReplyStatistics, UtilityResult
 from drift.report.contents import Contents, Phase
 from drift.report.verdict import verdict_of
 from drift.rundir import RunState, RunView
+from drift.statistics import Share
 
 
 def contents(tmp_path, *evaluations: Evaluation) -> Contents:
@@ -56,6 +57,17 @@ def test_preference_accuracy_alone_is_no_verdict(tmp_path):
     assert verdict.measured is not None
     assert verdict.measured.gain is not None
     assert verdict.measured.gain.value == pytest.approx(3 / 5)
+
+
+def test_the_difference_counts_users_and_says_how_many(tmp_path):
+    """The golden interval of tests/test_statistics.py: ten complaints of one user, and one each of ten others."""
+    askers = {f"p{n}": Asker(user="anna" if n < 10 else f"user {n}", chat=f"chat {n}") for n in range(20)}
+    before, after = preference(*[False] * 20), preference(*[True] * 10, *[False] * 10)
+    after = after.model_copy(update={"askers": askers})
+    measured = verdict_of(contents(tmp_path, before, after)).measured
+    assert measured is not None
+    assert measured.measure == "preference accuracy on 20 held-out complaints of 11 users"
+    assert measured.gain == Share(0.5, 0.0, 30 / 38)
 
 
 def test_too_few_held_out_pairs_are_not_quoted(tmp_path):

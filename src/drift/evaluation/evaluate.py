@@ -12,6 +12,7 @@ from drift.evaluation.results import (
     MAX_PROMPTS,
     SHOWN_PROMPTS,
     SHOWN_PROMPTS_WITH_TRUTH,
+    Asker,
     Evaluation,
     ReplyStatistics,
     SampleResult,
@@ -64,6 +65,7 @@ def evaluate(
         utility=fresh.utility,
         samples=fresh.samples,
         sycophancy=fresh.sycophancy,
+        askers={pair.prompt_id: Asker.of(pair) for pair in (*test, *stop, *liked[: settings.max_prompts])},
     )
     write_result(out, evaluation)
     return _headline(evaluation)
@@ -112,7 +114,7 @@ def _on_logs(
     if len(asked) < MIN_COMMON:  # too few complaints to see whether replies still end: other requests show it
         asked = [*asked, *liked]
     prompts, tools = [pair.prompt for pair in asked], [pair.tools for pair in asked]
-    replies = measure_replies(policy, prompts, sampling, seed, work / "replies", tools)
+    replies = measure_replies(policy, prompts, sampling, seed, work / "replies", tools, asked)
     samples = _greedy_samples(policy, shown, sampling, work / "samples")
     return _Fresh(replies, samples, contradict_facts(policy, sampling, work / "contradicted"))
 

@@ -13,13 +13,13 @@ from drift.evaluation.results import PairResult, PreferenceResult
 from drift.policy.logps import ReplyLogps, reply_logps
 from drift.policy.spread import AnyPolicy
 from drift.records import ChatMessage, Finish, PreferencePair
-from drift.statistics import bootstrap_mean
+from drift.statistics import bootstrap_mean, units_of
 
 
 def measure_preference(policy: AnyPolicy, pairs: Sequence[PreferencePair], max_length: int) -> PreferenceResult | None:
     """Compare both replies of each pair; None if no pair fits into `max_length`.
 
-    `margin`, `logps_chosen`: nats per reply; the interval is over pairs.
+    `margin`, `logps_chosen`: nats per reply; the interval is over users (`units_of`).
     """
     prompts = [pair.prompt for pair in pairs]
     tools = [pair.tools for pair in pairs]
@@ -40,7 +40,7 @@ def measure_preference(policy: AnyPolicy, pairs: Sequence[PreferencePair], max_l
         )
         for pair, c, r in scored
     )
-    interval = bootstrap_mean([float(result.right) for result in each])
+    interval = bootstrap_mean([float(result.right) for result in each], units=units_of([pair for pair, *_ in scored]))
     return PreferenceResult(
         accuracy=interval.value,
         accuracy_low=interval.low,

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift.config import RecipeSettings, SamplingSettings
-from drift.evaluation.results import MAX_PROMPTS, ReplyMeasure, ReplyStatistics
+from drift.evaluation.results import MAX_PROMPTS, Asker, ReplyMeasure, ReplyStatistics
 from drift.policy.decode import Generated
 from drift.policy.sampler import generate_replies
 from drift.policy.spread import AnyPolicy
-from drift.records import ChatMessage, LossName
-from drift.statistics import bootstrap_mean
+from drift.records import ChatMessage, LossName, OfConversation
+from drift.statistics import bootstrap_mean, standard_error, units_of
 from drift.turns import LANGUAGE_CHARACTERS, words_of
 
 MAX_FALL = 0.1
@@ -58,22 +58,26 @@ def measure_replies(
     seed: int,
     work: Path | None = None,
     tools: Sequence[str | None] = (),
+    rows: Sequence[OfConversation] = (),
 ) -> ReplyStatistics | None:
     """Statistics of one reply to each of the first MAX_PROMPTS prompts; None if none fits into the context.
 
-    `tools`: the schemas of each prompt's tools. `work`: a folder for partial work, so that an interrupted command can
-    resume.
+    `tools`: the schemas of each prompt's tools. `rows`: as of `reply_statistics`. `work`: a folder for partial work, so
+    that an interrupted command can resume.
     """
     asked = prompts[:MAX_PROMPTS]
     keys = [f"replies {seed} {i}" for i in range(len(asked))]
     replies = generate_replies(policy, asked, keys, sampling, work, tools[:MAX_PROMPTS])
-    return reply_statistics(asked, replies)
+    return reply_statistics(asked, replies, rows[:MAX_PROMPTS])
 
 
 def reply_statistics(
-    prompts: Sequence[tuple[ChatMessage, ...]], replies: Sequence[Generated | None]
+    prompts: Sequence[tuple[ChatMessage, ...]],
+    replies: Sequence[Generated | None],
+    rows: Sequence[OfConversation] = (),
 ) -> ReplyStatistics | None:
-    """Statistics of one reply to each prompt; None if there is no reply."""
+    """Statistics of one reply to each prompt; None if there is no reply. `rows`: whose each prompt is, where it is
+    known; the interval is over users then (`units_of`), else over prompts."""
     answered = [(i, prompt, reply) for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)) if reply]
     if not answered:
         return None
@@ -83,11 +87,14 @@ def reply_statistics(
             finished=reply.finish == "stop",
             tokens=len(reply.token_ids or ()),
             repetition=round(repetition(reply.text), 4),
+            asker=Asker.of(rows[i]) if rows else None,
         )
         for i, _, reply in answered
     )
     languages = [same for _, prompt, reply in answered if (same := _same_language(prompt, reply.text)) is not None]
-    finished = bootstrap_mean([float(measure.finished) for measure in each])
+    finished = bootstrap_mean(
+        [float(measure.finished) for measure in each], units=units_of([measure.whose for measure in each])
+    )
     tokens = [measure.tokens for measure in each]
     return ReplyStatistics(
         prompts=len(each),
@@ -142,14 +149,15 @@ def what_worsened(
     """What became worse since `start` (the warm start's or the base's replies), in words; empty if nothing did.
 
     Compared are the share of finished replies and their length in tokens, on the prompts that both answered. A change
-    counts if it is larger than its limit and than twice the standard error of the paired difference.
+    counts if it is larger than its limit and than twice the standard error of the paired difference over users.
     """
     before, after = ({measure.prompt: measure for measure in result.each} for result in (start, now))
     common = sorted(before.keys() & after.keys())
     if len(common) < MIN_COMMON:
         return ""
+    units = units_of([after[i].whose for i in common])
     fall = np.array([float(before[i].finished) - after[i].finished for i in common])
-    if _exceeds(fall, MAX_FALL):
+    if _exceeds(fall, MAX_FALL, units):
         share_now, share_start = (np.mean([each[i].finished for i in common]) for each in (after, before))
         return (
             f"only {share_now:.0%} of {len(common)} held-out replies end within the token limit, against "
@@ -157,7 +165,7 @@ def what_worsened(
         )
     growth = np.log([(after[i].tokens + 1) / (before[i].tokens + 1) for i in common])
     direction = np.sign(growth.mean())
-    if not _exceeds(direction * growth, np.log(MAX_LENGTH_FACTOR)):
+    if not _exceeds(direction * growth, np.log(MAX_LENGTH_FACTOR), units):
         return ""
     longer = "longer" if growth.mean() > 0 else "shorter"
     return (
@@ -166,9 +174,9 @@ def what_worsened(
     )
 
 
-def _exceeds(change: NDArray[np.float64], limit: float) -> bool:
+def _exceeds(change: NDArray[np.float64], limit: float, units: Sequence[str]) -> bool:
     """True if the mean of `change` [n] is above `limit`, and above twice its standard error."""
-    return bool(change.mean() > limit and change.mean() > 2 * change.std(ddof=1) / np.sqrt(len(change)))
+    return bool(change.mean() > limit and change.mean() > 2 * standard_error(change, units))
 
 
 def repetition(text: str) -> float:

@@ -1,13 +1,14 @@
 """evaluation.json: what one policy scored, and the files of other measures of a run. The report reads them too, so
 nothing heavy is imported."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drift.errors import DataError, first_problem
-from drift.records import ChatMessage, Guidance, ScorerName
+from drift.records import ChatMessage, Guidance, OfConversation, ScorerName
 
 MAX_PROMPTS = 100
 """Held-out prompts that every policy answers, to measure its replies."""
@@ -22,6 +23,23 @@ ABOUT_AS_WELL = 0.05
 
 class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Asker(Result):
+    """Whose a held-out prompt is: `user` and `chat` of its conversation, both hashes. Intervals draw the prompts of one
+    user together (`units_of`)."""
+
+    user: str
+    chat: str
+
+    @classmethod
+    def of(cls, row: OfConversation) -> "Asker":
+        return cls(user=row.user, chat=row.chat)
+
+    @classmethod
+    def alone(cls, prompt: object) -> "Asker":
+        """Of a prompt that names nobody (a simulated request, a file of an earlier version): one of its own."""
+        return cls(user=f"{prompt}", chat=f"{prompt}")
 
 
 class PairResult(Result):
@@ -39,9 +57,9 @@ class PairResult(Result):
 class PreferenceResult(Result):
     """Held-out pairs: how often the policy finds the fresh guided reply likelier per token than the disliked one.
 
-    `accuracy_low`, `accuracy_high`: 95 % interval; `margin` and `logps_chosen` are means in nats per reply; `each`:
-    the result of each pair. `length_accuracy`: how often the length in tokens alone tells the fresh reply from the
-    disliked one, by the better of the rules "the shorter" and "the longer".
+    `accuracy_low`, `accuracy_high`: 95 % interval over users; `margin` and `logps_chosen` are means in nats per reply;
+    `each`: the result of each pair. `length_accuracy`: how often the length in tokens alone tells the fresh reply from
+    the disliked one, by the better of the rules "the shorter" and "the longer".
     """
 
     accuracy: float
@@ -61,19 +79,25 @@ class PreferenceResult(Result):
 
 
 class ReplyMeasure(Result):
-    """One reply to a held-out prompt. `prompt`: its number; `repetition`: the share of repeated runs of words."""
+    """One reply to a held-out prompt. `prompt`: its number; `repetition`: the share of repeated runs of words; `asker`:
+    None if nobody is known."""
 
     prompt: int
     finished: bool
     tokens: int
     repetition: float
+    asker: Asker | None = None
+
+    @property
+    def whose(self) -> Asker:
+        return self.asker or Asker.alone(self.prompt)
 
 
 class ReplyStatistics(Result):
     """Replies to held-out prompts, sampled as in the run.
 
-    `finished`: the share that ends within sampling.max_new_tokens, with a 95 % interval. `repetition`: mean share of
-    repeated runs of words. `same_language`: share in the language of their request; None if nearly all texts
+    `finished`: the share that ends within sampling.max_new_tokens, with a 95 % interval over users. `repetition`: mean
+    share of repeated runs of words. `same_language`: share in the language of their request; None if nearly all texts
     are too short.
     """
 
@@ -168,7 +192,8 @@ class Evaluation(Result):
     the likelihood per token, in [0, 1], of each held-out reply that a user liked, by prompt id. `replies`: to the
     prompts of the truth where one is known, else to held-out prompts of both splits (and, if these are too few, to the
     requests of `liked`). `sycophancy`: right answers given up
-    when contradicted.
+    when contradicted. `askers`: whose the held-out pairs and liked replies are, by prompt id; empty in files of earlier
+    versions.
     """
 
     preference: PreferenceResult | None = None
@@ -178,6 +203,10 @@ class Evaluation(Result):
     utility: tuple[UtilityResult, ...] = ()
     samples: tuple[SampleResult, ...] = ()
     sycophancy: SycophancyResult | None = None
+    askers: dict[str, Asker] = Field(default_factory=dict)
+
+    def whose(self, prompt_ids: Iterable[str]) -> list[Asker]:
+        return [self.askers.get(prompt_id) or Asker.alone(prompt_id) for prompt_id in prompt_ids]
 
 
 Model = TypeVar("Model", bound=Result)

@@ -4,7 +4,8 @@
 At some point, pushing disliked replies down pulls good ones down too: their likelihood falls. The stop split is small
 and some of its replies are wrong, so the rule has two safeguards. It averages the likelihood per token, not the
 log-prob: a wrong reply that the policy rightly unlearns can lower the likelihood only to zero, but a log-prob without
-bound. And a fall counts only if it is larger than the standard error of the paired difference.
+bound. And a fall counts only if it is larger than the standard error of the paired difference, over users
+(`units_of`): what one of them likes is alike in all of their prompts.
 
 `heldout_liked` watches held-out replies that users liked instead, in the same way. A model that guidance does not help
 has no guided replies worth keeping likely.
@@ -30,6 +31,7 @@ from drift.evaluation.replies import MIN_COMMON, OF_DEFAULTS, Remedies, what_wor
 from drift.evaluation.results import Evaluation, read_evaluation
 from drift.policy.model import load_policy, save_policy
 from drift.records import Counts
+from drift.statistics import standard_error, units_of
 
 
 class WatchRule(NamedTuple):
@@ -73,6 +75,15 @@ WATCHED = {
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """`likelihoods`: per token, of every watched reply: float64 [steps, replies]. `units`: of each reply, its user
+    (`units_of`); None: each is one of its own."""
+
+    likelihoods: NDArray[np.float64]
+    units: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StopVerdict:
     """Whether the run stops now. `why`: one line for the user."""
 
@@ -98,10 +109,11 @@ def should_stop(evaluations: Sequence[Path], settings: StopSettings, remedies: R
     if watched is None:
         few = f"{rule.where} fewer than {rule.fewest} {rule.kind} replies, too few for the stop rule"
         return StopVerdict(False, f"{_ran(done)}: {few}; the last policy is kept.")
-    means = watched.mean(axis=1)
-    best = best_step(watched)
+    means = watched.likelihoods.mean(axis=1)
+    best = best_step(watched.likelihoods)
     likelihoods = (
-        f"held-out {rule.replies} ({watched.shape[1]}) have a likelihood per token of {means[0]:#.3g} at the warm start"
+        f"held-out {rule.replies} ({len(watched.likelihoods[0])}) have a likelihood per token of {means[0]:#.3g} "
+        "at the warm start"
     )
     if best:
         likelihoods += f", at best {means[best]:#.3g} after iteration {best}"
@@ -146,41 +158,43 @@ def first_problem_of_replies(evaluations: Sequence[Path], remedies: Remedies = O
     return None, ""
 
 
-def _best_before(problem: int | None, watched: NDArray[np.float64] | None) -> int:
+def _best_before(problem: int | None, watched: Watched | None) -> int:
     """The step to keep among those before `problem`: the best watched one, or the last."""
     if watched is None:
         return (problem or 1) - 1
-    return best_step(watched[:problem])
+    return best_step(watched.likelihoods[:problem])
 
 
-def watch(evaluations: Sequence[Path], settings: StopSettings) -> NDArray[np.float64] | None:
-    """Likelihood per token of every watched reply: float64 [steps, replies]; None if there are too few."""
+def watch(evaluations: Sequence[Path], settings: StopSettings) -> Watched | None:
+    """What the rule watches; None if there are too few replies."""
     rule = WATCHED.get(settings.rule)
     if rule is None:
         return None
-    by_prompt = [rule.read(read_evaluation(path)) for path in evaluations]
+    read = [read_evaluation(path) for path in evaluations]
+    by_prompt = [rule.read(evaluation) for evaluation in read]
     common = sorted(set.intersection(*(set(row) for row in by_prompt)))
     if len(common) < rule.fewest:
         return None
-    return np.array([[row[prompt_id] for prompt_id in common] for row in by_prompt])
+    likelihoods = np.array([[row[prompt_id] for prompt_id in common] for row in by_prompt])
+    return Watched(likelihoods, units_of(read[-1].whose(common)))
 
 
-def stops_at(watched: NDArray[np.float64], patience: int) -> int | None:
+def stops_at(watched: Watched, patience: int) -> int | None:
     """The first step at which the rule stops; None if it never does.
 
     It stops after `patience` steps in a row whose mean is below the best earlier mean by more than the standard error
     of the mean difference.
     """
-    falls = 0
-    for step in range(1, len(watched)):
-        fall = watched[best_step(watched[:step])] - watched[step]
-        falls = falls + 1 if fall.mean() > fall.std(ddof=1) / np.sqrt(len(fall)) else 0
+    falls, steps = 0, watched.likelihoods
+    for step in range(1, len(steps)):
+        fall = steps[best_step(steps[:step])] - steps[step]
+        falls = falls + 1 if fall.mean() > standard_error(fall, watched.units) else 0
         if falls == patience:
             return step
     return None
 
 
-def step_kept(problem: int | None, watched: NDArray[np.float64] | None, patience: int) -> int | None:
+def step_kept(problem: int | None, watched: Watched | None, patience: int) -> int | None:
     """The step that the rule would have kept in a run that went on without it; None if it has no figures.
 
     `problem`: as from `first_problem_of_replies`; `watched`: as from `watch`. Both are of all steps, and the rule would
@@ -190,13 +204,13 @@ def step_kept(problem: int | None, watched: NDArray[np.float64] | None, patience
         return None if problem is None else problem - 1
     stop = stops_at(watched, patience)
     if problem is not None and (stop is None or problem <= stop):
-        return best_step(watched[:problem])
-    return best_step(watched if stop is None else watched[: stop + 1])
+        return best_step(watched.likelihoods[:problem])
+    return best_step(watched.likelihoods[: None if stop is None else stop + 1])
 
 
-def best_step(watched: NDArray[np.float64]) -> int:
+def best_step(likelihoods: NDArray[np.float64]) -> int:
     """The step to keep; 0 is the warm start."""
-    return int(watched.mean(axis=1).argmax())
+    return int(likelihoods.mean(axis=1).argmax())
 
 
 def keep_best(

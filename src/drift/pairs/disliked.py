@@ -224,4 +224,5 @@ def logged_pair(
         split=item.split,
         rejected_finish=item.rejected_finish,
         tools=item.tools,
+        family=item.family,
     )

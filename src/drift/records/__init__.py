@@ -18,6 +18,7 @@ from drift.records.jsonl import (
 from drift.records.logs import (
     Conversation,
     FeedbackLabel,
+    OfConversation,
     Rating,
     ReadMark,
     is_moment,
@@ -94,6 +95,7 @@ __all__ = [
     "LossName",
     "MarginUnit",
     "Message",
+    "OfConversation",
     "PersonalData",
     "PreferencePair",
     "PromptItem",

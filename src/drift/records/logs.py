@@ -57,8 +57,28 @@ def writer_of(
     return hashlib.sha256(f"{family}\0{asked}".encode()).hexdigest()[:16]
 
 
+class OfConversation:
+    """Whose a conversation is, and each row made of it."""
+
+    __slots__ = ()
+    conversation_id: str
+    user_key: str | None
+    family: str | None
+
+    @property
+    def chat(self) -> str:
+        """One id for what continues one chat: the family if there is one."""
+        return self.family or self.conversation_id
+
+    @property
+    def user(self) -> str:
+        """Whose rows are alike, for intervals: where the log names no user, the chat or session. In doubt the units are
+        too few and the intervals too wide."""
+        return self.user_key or self.chat
+
+
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(OfConversation):
     """A chat of the logs, from the first message to the last.
 
     `family`: what the paths of one tree, or the conversations of one session, have in common: one id for all.
@@ -81,17 +101,6 @@ class Conversation:
     family: str | None = None
     tools: str | None = None
     of_rows: bool = False
-
-    @property
-    def chat(self) -> str:
-        """One id for what continues one chat: the family if there is one."""
-        return self.family or self.conversation_id
-
-    @property
-    def user(self) -> str:
-        """Whose rows are alike, for intervals: where the log names no user, the chat or session. In doubt the units are
-        too few and the intervals too wide."""
-        return self.user_key or self.chat
 
     @property
     def writer(self) -> str:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from drift.records.logs import writer_of
+from drift.records.logs import OfConversation, writer_of
 from drift.records.messages import ChatMessage, ToolCall
 from drift.records.names import Finish, Guidance, Reason, Split
 
 
 @dataclass(frozen=True, slots=True)
-class PromptItem:
+class PromptItem(OfConversation):
     """A request x, the reply to it that the user disliked (`rejected`, y-), and what they said (`complaint`).
 
     With the recipe random_turns, `rejected` is any reply; with follow_up and fresh_follow_up, it is any reply that a
@@ -36,16 +36,6 @@ class PromptItem:
     corrected: bool = False
     no_repair: Reason | None = None
     family: str | None = None
-
-    @property
-    def chat(self) -> str:
-        """As `Conversation.chat`."""
-        return self.family or self.conversation_id
-
-    @property
-    def user(self) -> str:
-        """As `Conversation.user`."""
-        return self.user_key or self.chat
 
     @property
     def writer(self) -> str:
@@ -81,7 +71,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class PreferencePair:
+class PreferencePair(OfConversation):
     """A prompt with a better and a worse reply; or with one reply alone, for the losses `sft`, `kto` and
     `self_distillation`.
 
@@ -90,7 +80,7 @@ class PreferencePair:
 
     `finish`, `rejected_finish`: how the chosen and the rejected reply ended; `length` was cut at a limit. `margin`: by
     how much the scorer that `margin_source` names prefers the chosen, in its own unit (the setting training.margin is
-    something else, a loss's target).
+    something else, a loss's target). `user_key`, `family`: of the conversation.
     """
 
     pair_id: str
@@ -114,6 +104,7 @@ class PreferencePair:
     tools: str | None = None
     rejected_finish: Finish = "stop"
     follow_up: ChatMessage | None = None
+    family: str | None = None
 
     @property
     def is_paired(self) -> bool:

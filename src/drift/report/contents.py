@@ -133,8 +133,7 @@ class Contents:
         if self.labels is None:
             return ()
         ends = self.ends([phase for phase in self.phases if phase.evaluation.preference])
-        results = [phase.evaluation.preference for phase in ends] if ends else [None, None]
-        before, after = ({pair.prompt_id: pair.right for pair in result.each} if result else {} for result in results)
+        before, after = (phase.evaluation for phase in ends) if ends else (Evaluation(), Evaluation())
         return kinds(self.run, self.labels.subtypes, before, after)
 
     @property

@@ -1,17 +1,18 @@
 """What the method assumes and whom it helped: p_imp by iteration, and preference accuracy by kind of complaint."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from drift.evaluation.results import PairImprovement
+from drift.evaluation.results import Asker, Evaluation, PairImprovement
 from drift.records import FeedbackLabel, PreferencePair, PromptItem, read_jsonl
 from drift.report.files import read_json
+from drift.report.words import of_whom
 from drift.rundir import RunView, layout
-from drift.statistics import Share, paired_difference
+from drift.statistics import Share, paired_difference, units_of
 from drift.store import ReviewedPreference, shown_pair, store_of
 
-FEWEST = 5  # held-out complaints, of one kind or of all: from fewer, no difference or accuracy is shown
+FEWEST = 5  # held-out complaints (of one kind: users with one): from fewer, no accuracy or difference is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Assumption:
 class ComplaintKind:
     """One kind of complaint: how many, and preference accuracy before and after on the held-out ones.
 
-    `gain`: the paired difference; None below FEWEST held-out ones.
+    `gain`: the paired difference, over users; None for fewer than FEWEST of these. `of_whom`: how many users the
+    held-out ones are of, if fewer.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ComplaintKind:
     before: float | None = None
     after: float | None = None
     gain: Share | None = None
+    of_whom: str = ""
 
 
 def assumptions(run: RunView) -> tuple[Assumption, ...]:
@@ -132,22 +135,29 @@ def _shares(signs: list[int]) -> tuple[float, float]:
 
 
 def kinds(
-    run: RunView, subtypes: tuple[tuple[str, int], ...], before: Mapping[str, bool], after: Mapping[str, bool]
+    run: RunView, subtypes: tuple[tuple[str, int], ...], before: Evaluation, after: Evaluation
 ) -> tuple[ComplaintKind, ...]:
-    """`subtypes`: kinds with their counts; `before`, `after`: was the policy right on each held-out prompt?"""
+    """`subtypes`: kinds with their counts; `before`, `after`: of the first and of the kept policy."""
     kind_of = _kinds_held_out(run)
-    groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for prompt_id in sorted(before.keys() & after.keys()):
-        groups[kind_of.get(prompt_id, "unnamed")].append((float(before[prompt_id]), float(after[prompt_id])))
-    return tuple(_kind(name, count, groups.get(name, [])) for name, count in subtypes)
+    first, last = (
+        {pair.prompt_id: float(pair.right) for pair in evaluation.preference.each} if evaluation.preference else {}
+        for evaluation in (before, after)
+    )
+    groups: dict[str, list[str]] = defaultdict(list)
+    for prompt_id in sorted(first.keys() & last.keys()):
+        groups[kind_of.get(prompt_id, "unnamed")].append(prompt_id)
+    moved = {name: ([first[i] for i in ids], [last[i] for i in ids], after.whose(ids)) for name, ids in groups.items()}
+    return tuple(_kind(name, count, *moved.get(name, ([], [], []))) for name, count in subtypes)
 
 
-def _kind(name: str, count: int, moved: list[tuple[float, float]]) -> ComplaintKind:
-    if not moved:
+def _kind(
+    name: str, count: int, before: Sequence[float], after: Sequence[float], whose: Sequence[Asker]
+) -> ComplaintKind:
+    held_out, units = len(whose), units_of(whose)
+    if not held_out:
         return ComplaintKind(name, count, 0)
-    before, after = zip(*moved, strict=True)
-    gain = paired_difference(before, after) if len(moved) >= FEWEST else None
-    return ComplaintKind(name, count, len(moved), sum(before) / len(moved), sum(after) / len(moved), gain)
+    gain = paired_difference(before, after, units=units) if len(set(units)) >= FEWEST else None
+    return ComplaintKind(name, count, held_out, sum(before) / held_out, sum(after) / held_out, gain, of_whom(whose))
 
 
 def _kinds_held_out(run: RunView) -> dict[str, str]:

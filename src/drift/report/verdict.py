@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from drift.report.contents import Contents, Phase
-from drift.statistics import Share, paired_difference
+from drift.report.words import of_whom
+from drift.statistics import Share, paired_difference, units_of
 
 Tone = Literal["better", "worse", "unclear", "unknown"]
 
@@ -122,18 +123,20 @@ def _preference_change(ends: tuple[Phase, Phase] | None) -> Measured | None:
         return None
     first, last = ({pair.prompt_id: float(pair.right) for pair in result.each} for result in (before, after))
     common = sorted(first.keys() & last.keys())
+    whose = ends[1].evaluation.whose
     return Measured(
-        measure=f"preference accuracy on {after.pairs} held-out complaints",
+        measure=f"preference accuracy on {after.pairs} held-out complaints{of_whom(whose(last))}",
         first=ends[0],
         before=Share(before.accuracy, before.accuracy_low, before.accuracy_high),
         last=ends[1],
         after=Share(after.accuracy, after.accuracy_low, after.accuracy_high),
-        gain=_paired([first[prompt_id] for prompt_id in common], [last[prompt_id] for prompt_id in common]),
+        gain=_paired([first[i] for i in common], [last[i] for i in common], units_of(whose(common))),
     )
 
 
-def _paired(before: Sequence[float], after: Sequence[float]) -> Share | None:
-    """Over the same units, in the same order. None where evaluation.json does not hold the single values."""
+def _paired(before: Sequence[float], after: Sequence[float], units: Sequence[str] | None = None) -> Share | None:
+    """Over the same prompts, in the same order; those of one unit are drawn together. None where evaluation.json does
+    not hold the single values."""
     if not before or len(before) != len(after):
         return None
-    return paired_difference(before, after)
+    return paired_difference(before, after, units=units)

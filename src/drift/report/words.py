@@ -1,12 +1,13 @@
 """Fill in the templates, and format their numbers and texts. Every text from a log is escaped: logs are untrusted."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from drift.records import ChatMessage
+from drift.statistics import OfUser, units_in_words, units_of
 from drift.turns import LONGEST_SHOWN, as_text
 
 
@@ -25,7 +26,7 @@ def _environment(filters: tuple[tuple[str, Callable[..., object]], ...]) -> Envi
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    own = (number, signed, sentence, clean, temperature, request, after_request, as_text)
+    own = (number, signed, sentence, clean, temperature, request, after_request, as_text, of_whom)
     environment.filters |= {word.__name__: word for word in own} | {"zip": zip} | dict(filters)
     return environment
 
@@ -58,6 +59,12 @@ def sentence(text: str) -> str:
 def clean(text: str) -> str:
     """Replace control characters, which HTML forbids, by a visible mark."""
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def of_whom(prompts: Iterable[OfUser]) -> str:
+    """After a number of prompts: of how many users they are, if these are fewer."""
+    rows = list(prompts)
+    return f" of {units_in_words(rows)}" if len(set(units_of(rows))) < len(rows) else ""
 
 
 def request(prompt: tuple[ChatMessage, ...]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drift.evals.alpaca_eval.length_control import Training, fit
-from drift.statistics import bootstrap_ratio, units_of
+from drift.statistics import bootstrap_mean, units_of
 
 TIE = 0.05
 """A mean preference this near to 1/2 is a tie. Two orders that contradict each other give exactly 1/2."""
@@ -95,16 +95,8 @@ def _preferences(scored: Sequence[PairVerdict]) -> np.ndarray:
 
 
 def _rate(scored: Sequence[PairVerdict]) -> SubtypeResult:
-    """The mean preference of at least one item; users are resampled, because the items of one are alike.
-
-    Users count in their order of appearance, which fixes the draws.
-    """
-    units = units_of(scored)
-    number = {name: i for i, name in enumerate(dict.fromkeys(units))}
-    groups = [number[unit] for unit in units]
-    share = bootstrap_ratio(_preferences(scored), np.ones(len(scored)), groups)
-    if share is None:
-        raise ValueError("no scored item")
+    """The mean preference of at least one item; users are resampled, because the items of one are alike."""
+    share = bootstrap_mean(_preferences(scored), units=units_of(scored))
     return SubtypeResult(100 * share.value, 100 * share.low, 100 * share.high, len(scored))
 
 

@@ -55,6 +55,7 @@ def fresh_against(
         noise=item.noise,
         split=item.split,
         tools=item.tools,
+        family=item.family,
     )
 
 
