@@ -285,9 +285,11 @@ def test_held_out_requests_are_asked_although_their_replies_are_cut(tmp_path, lo
         cut = {"max_new_tokens": 2, "max_prompt_length": 512, "unfinished": unfinished}
         cfg = settings(logs, tiny_policy, sampling=cut, warm_start={"epochs": 0})
         run_until(cfg, tmp_path / unfinished, "base/evaluation.json")
-        measured.append(read_evaluation(tmp_path / unfinished / "base/evaluation.json").replies)
+        replies = read_evaluation(tmp_path / unfinished / "base/evaluation.json").replies
+        assert replies is not None
+        each = [measure.model_copy(update={"asker": None}) for measure in replies.each]  # hashes of another store
+        measured.append(replies.model_copy(update={"each": tuple(each)}))
     assert measured[0] == measured[1]
-    assert measured[0] is not None
     assert measured[0].prompts >= 5
 
 
