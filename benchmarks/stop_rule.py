@@ -9,11 +9,13 @@ also reads how the held-out replies end, from the evaluations of the run.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from drift.config import PolicySettings
+from drift.errors import DataError, DriftError
 from drift.evaluation.preference import measure_preference
 from drift.evaluation.results import read_evaluation
 from drift.evaluation.stopping import WATCHED, Watched, first_problem_of_replies, step_kept, stops_at
@@ -26,11 +28,18 @@ def steps_of(run: Path) -> list[Path]:
     return [run / "warm-start", *iterations]
 
 
+def policy_of(step: Path) -> Path:
+    """Of a warm start without repairs to learn from, the policy is that of the SFT on liked replies."""
+    return step / "policy" if (step / "policy").exists() else step.parent / "liked-start/policy"
+
+
 def measured(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Likelihood per token of each watched reply [steps, replies], mean log-prob [steps], true utility [steps]."""
     steps = steps_of(run)
+    if not (run / "heldout/pairs.jsonl").exists():
+        raise DataError(f"{run}: no held-out pairs. Name a finished run of a comparison, runs/NAME/cells/ARM/RUN.")
     pairs = [pair for pair in read_jsonl(run / "heldout/pairs.jsonl", PreferencePair) if pair.split == "stop"]
-    found = [measure_preference(load_policy(step / "policy", PolicySettings()), pairs, 2048) for step in steps]
+    found = [measure_preference(load_policy(policy_of(step), PolicySettings()), pairs, 2048) for step in steps]
     each = [[pair.likelihood for pair in result.each] for result in found if result]
     logps = [result.logps_chosen for result in found if result]
     utility = [read_evaluation(step / "evaluation.json").utility[0].mean for step in steps]
@@ -84,4 +93,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DriftError as error:
+        sys.exit(str(error))

@@ -40,6 +40,7 @@ def test_what_a_benchmark_imports_from_drift_exists(path):
             "finished parts are of --samples 4",
         ),
         ("right_replies", ["--run", "LISTS", "--policy", "p"], "no disliked prompt is a request of the instructions w"),
+        ("stop_rule", ["OUT/none"], "OUT/none: no held-out pairs. Name a finished run"),
         ("further_requests", ["--run", "RUN", "--out", "OUT"], "RUN/warm-start/evaluation.json: no evaluation"),
     ],
 )
