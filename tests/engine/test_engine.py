@@ -81,6 +81,11 @@ def test_a_piece_that_always_kills_its_process_is_named():
             next(results)
 
 
+def _in_own_process(code: str) -> subprocess.CompletedProcess[bytes]:
+    path = os.pathsep.join(filter(None, sys.path))
+    return subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+
+
 def test_a_killed_process_says_nothing_beside_the_error():
     """What it leaves behind is removed without a word."""
     code = (
@@ -92,8 +97,7 @@ def test_a_killed_process_says_nothing_beside_the_error():
         "    except DriftError as error:\n"
         "        print(str(error).split('(')[0], file=sys.stderr)\n"
     )
-    path = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    done = _in_own_process(code)
     assert (done.returncode, done.stderr.decode()) == (0, "piece 1: its process died 1 times \n")
 
 
@@ -106,8 +110,7 @@ def test_no_worker_outlives_a_killed_driver(tmp_path: Path):
         "    print(*[by.by for _, by in two.each(pieces.slow_square, [1, 2])], flush=True)\n"
         "    list(two.each(pieces.kill_driver, [1]))\n"
     )
-    path = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    done = _in_own_process(code)
     workers = [Path("/proc") / pid for pid in done.stdout.decode().split()]
     assert done.returncode == -9
     assert len(workers) == 2  # an idle one, and one that is busy
@@ -223,6 +226,5 @@ def test_ray_is_not_imported_without_a_cluster(tmp_path: Path):
         "    with open_engine(ClusterSettings(address=address), Path('.')) as engine: print(engine.workers)\n"
         "print('ray' in sys.modules)\n"
     )
-    path = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    done = _in_own_process(code)
     assert done.stdout.decode().split() == ["1", str(len(os.sched_getaffinity(0))), "False"]

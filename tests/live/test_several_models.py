@@ -69,6 +69,7 @@ def test_a_model_that_comes_later_makes_no_interval_wider(deployment: Deployment
     before = read_live(deployment.store())
     for first in (8, 15):
         deployment.days(f"week-{first}", days(first, first + 6), 20, 5)
+        deployment.chat(f"week-{first}", None, ["NEUTRAL"])  # a reply without a time says nothing of when it began
     deployment.path = deployment.path.with_name("more")
     after = read_live(deployment.store())
     assert [(c.against, c.model, c.confidence) for c in after.comparisons] == [

@@ -96,7 +96,8 @@ def _pairs(groups: Mapping[str, list[JudgedReply]], against: str | None) -> list
 
 
 def _began(replies: Sequence[JudgedReply]) -> str:
-    return min(reply.day or "" for reply in replies)
+    """The first day of a model; empty if none of its replies has a time."""
+    return min((reply.day for reply in replies if reply.day), default="")
 
 
 def _together(began: Sequence[str]) -> Iterator[str]:
