@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from drift.config import PolicySettings, SamplingSettings
 from drift.errors import DriftError
@@ -54,6 +55,21 @@ def test_logits_of_a_large_vocabulary_are_computed_in_parts(tiny_policy, monkeyp
     monkeypatch.setattr(logps, "LOGIT_BYTES", 2 * longest * 4 * policy.model.config.vocab_size)  # of two rows
     assert [found.total for found in logps_of_ids(policy, rows)] == pytest.approx(whole, abs=1e-5)
     assert passes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_head_is_multiplied_once_whether_it_is_trained_or_frozen(tiny_policy, trained):
+    """A frozen one, as under an adapter, was multiplied with each row by itself, and in bfloat16 copied for each."""
+    policy = load_policy(tiny_policy, PolicySettings(dtype="bfloat16"))
+    policy.model.requires_grad_(trained)
+    prompts, sampling = [(5, 6, 7, 8), (5, 7)], SamplingSettings(max_new_tokens=2)
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+        logps_of_ids(policy, [(prompt, (7, 8, 9)) for prompt in prompts])
+        decode_batch(policy, prompts, ["a", "b"], sampling)
+    products = [each.input_shapes for each in profiled.events() or () if each.name in ("aten::mm", "aten::bmm")]
+    of_the_head = [shapes for shapes in products if shapes[1][-1] == policy.model.config.vocab_size]
+    assert of_the_head
+    assert all(len(shapes[1]) == 2 for shapes in of_the_head)
 
 
 def no_room(**_: object) -> None:

@@ -154,6 +154,7 @@ def load_policy(source: str | Path, settings: PolicySettings, device: str | None
     check_weights(model, str(source))
     report_positions(model.config)
     place(model, device)
+    _multiply_head_once(model)
     warn_if_emulated(settings.dtype, model.device.type)
     return identified(model.eval(), chat, processor)
 
@@ -285,6 +286,21 @@ def _load_model(source: str, settings: PolicySettings, device: str | None) -> Pr
         if missing := sorted(report["missing_keys"]):  # transformers would train on random numbers in their place
             raise ValueError(f"it has no weights for {len(missing)} of the model's tensors, such as {missing[0]}")
     return PeftModel.from_pretrained(model, source, is_trainable=True) if has_adapter else model
+
+
+def _multiply_head_once(model: PreTrainedModel | PeftModel) -> None:
+    """Hand the head its hidden states as one block of memory.
+
+    Where only the last positions get logits, the states are a slice of all. With a frozen head, as under an adapter,
+    PyTorch would then compute one product for each row; in bfloat16 on a CPU it would even copy the head for each.
+    """
+    head = model.get_output_embeddings()
+    if isinstance(head, torch.nn.Module):
+        head.register_forward_pre_hook(_in_one_block)
+
+
+def _in_one_block(_head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(states.contiguous() for states in inputs)
 
 
 def _refuse_4_bits(file: str, settings: PolicySettings) -> None:
