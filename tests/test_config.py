@@ -72,6 +72,26 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "policy.lora.rank: unknown setting; allowed: r, alpha, target_modules, quantize.",
         ),
         ("training: {beta: -1}", "training.beta: Input should be greater than 0, not -1."),
+        ("logs: chats.json", "logs: Input should be a list, not 'chats.json': write it as [chats.json]."),
+        ("seed: 1\nlogs: null", "logs: Input should be a list, not None."),
+        ("beta: 0.2", "beta: unknown setting; did you mean 'warm_start.beta' or 'training.beta'?"),
+        (
+            "policy: {lora: true}",
+            "policy.lora: Input should be a section of settings (r, alpha, target_modules, quanti",
+        ),
+        (
+            "recipe: {scorer: self}",
+            "recipe.scorer: Input should be a section of settings (name, model, endpoint, noise",
+        ),
+        ("training: {shard: nodes}", "training.shard: Input should be true or false or 'node', not 'nodes'."),
+        (
+            "policy: {lora: {target_modules: q_proj}}",
+            "policy.lora.target_modules: Input should be 'all-linear' or a list, not 'q_proj'.",
+        ),
+        (
+            "policy: {lora: {target_modules: [1]}}",
+            "policy.lora.target_modules.0: Input should be a valid string, not 1.",
+        ),
         (
             "recipe: {scorer: {name: reward_model}}",
             "recipe.scorer: scorer reward_model needs a model folder or id: set recipe.scorer.model.",
@@ -107,7 +127,10 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
         ("recipe: {guidance: hints}", "recipe.guidance: Input should be 'turn', 'hint' or 'rewrite', not 'hints'."),
         ("recipe: {guidance_prompts: 9}", "guidance_prompts: Input should be greater than or equal to 10, not 9."),
         ("sampling: {guidance: hint}", "sampling.guidance: unknown setting; did you mean 'recipe.guidance'?"),
-        ("sampling: {epochs: 2}", "sampling.epochs: unknown setting; allowed: temperature"),  # two sections have epochs
+        (
+            "sampling: {epochs: 2}",
+            "sampling.epochs: unknown setting; did you mean 'warm_start.epochs' or",
+        ),  # two sections have epochs
         ("sampling: {backend: endpoint}", "sampling: backend endpoint needs a server: set sampling."),
         ("iterations: many", "iterations: Input should be a valid integer"),
         ("[1, 2]", "a config is a mapping of keys to values, not a list."),
@@ -200,7 +223,8 @@ def test_set_overrides_any_key(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "override", ["training.beta", "=3", "training.beta.x=3", "training={beta: 3", "training.bta=1"]
+    "override",
+    ["training.beta", "=3", ".beta=3", "training.=3", "training.beta.x=3", "training={beta: 3", "training.bta=1"],
 )
 def test_a_wrong_override_is_an_error(tmp_path, override):
     with pytest.raises(ConfigError):

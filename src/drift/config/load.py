@@ -2,11 +2,14 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from drift.config.settings import Config
 from drift.errors import ConfigError
@@ -17,6 +20,12 @@ _FLOAT = re.compile(
     r"(?:[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))"
     r"|\.(?:nan|NaN|NAN))\Z"
 )
+
+Location = tuple[int | str, ...]
+"""Where in the tree of settings pydantic saw an error: keys, and places in lists."""
+
+_TYPES = {"bool_parsing": "true or false", "bool_type": "true or false", "list_type": "a list", "tuple_type": "a list"}
+"""What a user writes, by pydantic's name of the error."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -101,7 +110,7 @@ def dump_config(config: Config) -> str:
 def _apply(tree: dict[str, Any], override: str) -> None:
     """Put one `a.b=value` into the tree. Raises ConfigError."""
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {override}: write it as key=value, for example --set training.beta=0.2")
     try:
         value = read_yaml(text)
@@ -124,36 +133,73 @@ def explain(error: ValidationError, kind: type[BaseModel] = Config) -> str:
     errors = error.errors()
     # a misspelt key also leaves the right one missing: the misspelt one is what to tell
     first = next((problem for problem in errors if problem["type"] == "extra_forbidden"), errors[0])
-    key = ".".join(str(part) for part in first["loc"])
+    location, member = _split_member(first["loc"], kind)
+    key = ".".join(str(part) for part in location)
     where = f"{key}: " if key else ""  # empty: about the tree itself, or about two sections, which the message names
     if first["type"] == "value_error":  # from a validator of ours: its message names the values
         return f"{where}{first['msg'].removeprefix('Value error, ').removesuffix('.')}."
     if first["type"] == "missing":
         return f"{key}: missing." + (f" Set it, for example with --set {key}=VALUE." if kind is Config else "")
+    if member:
+        return _explain_member(location, [problem for problem in errors if problem["loc"][: len(location)] == location])
+    if first["type"] in ("tuple_type", "list_type"):
+        hint = f": write it as [{first['input']}]" if isinstance(first["input"], str) else ""
+        return f"{where}Input should be a list, not {first['input']!r}{hint}."
+    if first["type"] == "model_type":
+        settings = ", ".join(_fields_at(first["loc"], kind))
+        return f"{where}Input should be a section of settings ({settings}), not {first['input']!r}."
     if first["type"] != "extra_forbidden":
         return f"{where}{first['msg']}, not {first['input']!r}."
     allowed = _fields_at(first["loc"][:-1], kind)
     name = str(first["loc"][-1])
     elsewhere = [f"{section}.{name}" for section in _sections_with(name, kind)]
-    near = elsewhere if len(elsewhere) == 1 else difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(allowed)}."
+    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    meant = elsewhere if len(elsewhere) == 1 or not near else near
+    hint = f"did you mean {' or '.join(map(repr, meant))}?" if meant else f"allowed: {', '.join(allowed)}."
     return f"{key}: unknown setting; {hint}"
+
+
+def _explain_member(location: Location, problems: Sequence[ErrorDetails]) -> str:
+    """A setting that takes one of several types: pydantic has an error, or several, for each of them."""
+    deepest = max(problems, key=lambda problem: len(problem["loc"]))
+    if element := deepest["loc"][len(location) + 1 :]:  # the right type, with a wrong element
+        key = ".".join(str(part) for part in (*location, *element))
+        return f"{key}: {deepest['msg']}, not {deepest['input']!r}."
+    expected = [_TYPES.get(problem["type"], problem["msg"].removeprefix("Input should be ")) for problem in problems]
+    key = ".".join(str(part) for part in location)
+    return f"{key}: Input should be {' or '.join(expected)}, not {deepest['input']!r}."
+
+
+def _split_member(location: Location, kind: type[BaseModel]) -> tuple[Location, Location]:
+    """The setting that an error is about, and what stands behind it: which of its types, if the setting has several."""
+    model: type[BaseModel] | None = kind
+    for depth, part in enumerate(location, 1):
+        fields = {field.alias or name: field for name, field in model.model_fields.items()} if model else {}
+        if part not in fields:
+            break
+        annotation = fields[str(part)].annotation
+        if get_origin(annotation) in (Union, UnionType) and len({*get_args(annotation)} - {NoneType}) > 1:
+            return location[:depth], location[depth:]
+        model = _section_in(annotation)
+    return location, ()
 
 
 def _sections_with(name: str, kind: type[BaseModel]) -> list[str]:
     """The sections of a config that have a setting of exactly this name."""
-    kinds = ((section, field.annotation) for section, field in kind.model_fields.items())
-    return [
-        section
-        for section, kind in kinds
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and name in kind.model_fields
-    ]
+    sections = {key: _section_in(field.annotation) for key, field in kind.model_fields.items()}
+    return [key for key, section in sections.items() if section and name in section.model_fields]
 
 
-def _fields_at(location: tuple[int | str, ...], kind: type[BaseModel]) -> list[str]:
+def _fields_at(location: Location, kind: type[BaseModel]) -> list[str]:
     model = kind
     for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+        section = _section_in(model.model_fields[str(part)].annotation)
+        assert section is not None, "only a section has settings"
+        model = section
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section of settings that a setting is; None for a single value."""
+    options = (annotation, *get_args(annotation))
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
