@@ -96,6 +96,12 @@ def test_the_list_says_at_which_stage_and_where_a_run_is_that_is_not_finished(tm
     assert (row["state"], "where" in row) == ("done", False)
 
 
+def test_a_store_that_is_not_there_marks_no_run_in_silence(tmp_path: Path):
+    listed = drift("runs", "--root", tmp_path, "--store", tmp_path / "misspelt")
+    assert (listed.returncode, listed.stderr.count("\n")) == (1, 1)
+    assert "misspelt: holds no conversations" in listed.stderr
+
+
 def written(out: Path) -> dict[str, int]:
     out.write_text("{}")
     return {"rows": 1}

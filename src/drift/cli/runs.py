@@ -75,12 +75,14 @@ def runs(
     from drift.rundir.chain import link_of
     from drift.store import Store
 
+    opened = store and Store(store)
+    if opened is not None and not (opened.forgotten().users | opened.forgotten().conversations):
+        opened.require_conversations()  # else a misspelt path marks nothing
     views = list_runs(root, skip_damaged=True, nested=True)
     if not views:
         console.print(f"{root}: no runs. Start one with `drift run CONFIG`, or name another --root.", soft_wrap=True)
     forgotten = {
-        path: {"learned_from_forgotten": asdict(traces)}
-        for path, traces in forgotten_in(views, store and Store(store)).items()
+        path: {"learned_from_forgotten": asdict(traces)} for path, traces in forgotten_in(views, opened).items()
     }
     rows = {run.path: {**_under_way(run), **asdict(link_of(run)), **run.state.headline} for run in views}
     summary({str(path): row | forgotten.get(path, {}) for path, row in rows.items()}, as_json, keep_names=True)
