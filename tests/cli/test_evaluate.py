@@ -6,6 +6,8 @@ import pytest
 
 from command import drift
 
+JUDGE = "http://127.0.0.1:9#m"
+
 
 def test_alpaca_eval_of_annotations(tmp_path):
     annotations = tmp_path / "a.json"
@@ -75,13 +77,31 @@ def test_a_missing_file_is_one_line():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["alpaca-eval", "--annotations", "a.json", "--judge-prompt", "p.md"], "--judge-prompt is given, but --annot"),
-        (["wildbench", "--scores", "s.jsonl", "--against", "m", "--dry-run"], "--against and --dry-run are given, but"),
-        (["wildbench", "m", "--judge", "http://127.0.0.1:9#m", "--tags", "t.jsonl"], "only --scores FILE uses that"),
-        (["pairwise", "m", "--reward-model", "r", "--max-cost", "1"], "--max-cost is given, but --reward-model asks"),
+        (
+            ["eval", "alpaca-eval", "--annotations", "a.json", "--judge-prompt", "p.md"],
+            "--judge-prompt is given, but --annot",
+        ),
+        (
+            ["eval", "wildbench", "--scores", "s.jsonl", "--against", "m", "--dry-run"],
+            "--against and --dry-run are given, but",
+        ),
+        (["eval", "wildbench", "m", "--judge", JUDGE, "--tags", "t.jsonl"], "only --scores FILE uses that"),
+        (
+            ["eval", "alpaca-eval", "m", "--judge", JUDGE, "--model-api-key-env", "K"],
+            "no model is a server (URL#MODEL)",
+        ),
+        (
+            ["eval", "pairwise", "m", "--reward-model", "r", "--max-cost", "1"],
+            "--max-cost is given, but --reward-model",
+        ),
+        (["eval", "pairwise", "m", "--judge", JUDGE, "--model-api-key-env", "K"], "no model is a server (URL#MODEL)"),
+        (["eval", "exploration", "r", "--max-cost", "1"], "--max-cost is given, but no judge is asked: add --judge"),
+        (["gate", "m", "--against", "n", "--api-key-env", "K"], "--api-key-env is given, but no judge is asked"),
+        (["gate", "m", "--against", "n", "--model-api-key-env", "K"], "--model-api-key-env is given, but no model is"),
+        (["gate", "m", "--against", "n", "--target", "oracle", "--judge", JUDGE], "--target is given, but a judge or"),
     ],
 )
 def test_an_option_that_nothing_would_use_is_refused(arguments, message):
-    done = drift("eval", *arguments)
+    done = drift(*arguments)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert message in done.stderr

@@ -23,7 +23,8 @@ app = typer.Typer(help="Measure models: benchmarks, pairwise comparisons, explor
 
 
 _OF_A_MODEL = (
-    *options.OF_A_JUDGE, "judge_prompt", "data", "out", "max_new_tokens", "temperature", "dtype", "dry_run", "against",
+    *options.OF_A_JUDGE, "model_api_key_env", "judge_prompt", "data", "out", "max_new_tokens", "temperature", "dtype",
+    "dry_run", "against",
 )  # fmt: skip
 
 
@@ -73,6 +74,7 @@ def alpaca_eval(
             _refuse_of_a_model(context, "--annotations")
             result = summarise_annotations(Path(str(annotations)), reference).plain()
         else:  # only this branch loads a model
+            options.refuse_key_of_models(context, (str(model),))
             from drift.evals.alpaca_eval.judge import read_prompt
             from drift.evals.alpaca_eval.run import AlpacaRun, run_alpaca_eval
             from drift.evals.replies import sampling_at
@@ -154,6 +156,7 @@ def wildbench(
 
             read_with_scores = ("tags", "pairwise", "reference_model")
             options.refuse_unread(context, read_with_scores, "only --scores FILE uses that, in place of MODEL.")
+            options.refuse_key_of_models(context, (str(model), *(against or ())))
             pricing = JudgePricing(api_key_env, price_input, price_output, max_cost, max_concurrency, judge_max_tokens)
             run = WildRun(
                 model=str(model),
@@ -210,6 +213,7 @@ def pairwise(
 
     Example: drift eval pairwise runs/mine --against logs --judge http://127.0.0.1:8000/v1#judge --json
     """
+    options.refuse_key_of_models(context, (model, against))
     from drift.endpoint.options import JudgePricing
     from drift.evals.pairwise.compare import PairwiseRun, run_contest
     from drift.evals.pairwise.heldout import heldout_requests
@@ -232,6 +236,7 @@ def pairwise(
 
 @app.command()
 def exploration(
+    context: typer.Context,
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="One run (compared with its base), or several runs or models.")
     ],
@@ -275,10 +280,11 @@ def exploration(
 
     Example: drift eval exploration runs/demo-seed-1 --json
     """
+    options.refuse_without_judge(context, judge, (reward,))
     from drift.endpoint.options import JudgePricing
     from drift.experiments.explore import ExploreSettings, estimate_exploration, explore
 
-    if judge is not None and reward != "oracle":
+    if judge is not None and options.given(context, "reward"):
         raise typer.BadParameter("give --judge or --reward, and not both.")
     settings = ExploreSettings(
         reward=judge or reward,
@@ -305,6 +311,7 @@ def exploration(
 
 
 def gate(
+    context: typer.Context,
     new: Annotated[
         str, typer.Argument(metavar="NEW", help="The model that may go out: a run, folder, id or URL#MODEL.")
     ],
@@ -357,6 +364,12 @@ def gate(
 
     Example: drift gate runs/2 --against runs/1 --judge http://127.0.0.1:8000/v1#judge
     """
+    options.refuse_without_judge(context, judge, (new, against))
+    options.refuse_key_of_models(context, (new, against))
+    if judge is not None or reward_model is not None:
+        options.refuse_unread(
+            context, ("target",), "a judge or reward model says which answers are better: leave it out."
+        )
     from drift.endpoint.options import JudgePricing
     from drift.experiments.simulation import sandbox_truth
     from drift.gate.plan import GateSettings

@@ -91,6 +91,25 @@ def refuse_unread(context: typer.Context, names: Sequence[str], why: str) -> Non
         raise ConfigError(f"{' and '.join(unread)} {verb} given, but {why}")
 
 
+def refuse_without_judge(context: typer.Context, judge: str | None, others: Sequence[str]) -> None:
+    """Raises ConfigError for a judge's options where no judge is asked. `others`: what else may be a server, which then
+    has these options."""
+    if judge is None and not any(map(_is_url, others)):
+        refuse_unread(context, OF_A_JUDGE, "no judge is asked: add --judge URL#MODEL, or leave it out.")
+
+
+def refuse_key_of_models(context: typer.Context, models: Sequence[str]) -> None:
+    """Raises ConfigError for a key of models that no server answers for."""
+    if not any(map(_is_url, models)):
+        refuse_unread(context, ("model_api_key_env",), "no model is a server (URL#MODEL): leave it out.")
+
+
+def _is_url(source: str) -> bool:
+    from drift.evals.served import is_served
+
+    return is_served(source)
+
+
 def one_of(existing: str, files: object, model: str | None, judge: str | None) -> bool:
     """True: existing files are measured; False: a model is judged. Raises ConfigError unless exactly one is given."""
     if bool(files) == (model is not None) or (model is not None and judge is None):
