@@ -87,6 +87,15 @@ def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path, serve, said):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_as_json_is_one_object(tmp_path, tiny_policy):
+    given = ["gate", str(tiny_policy), "--against", str(tiny_policy), "--target", "none", "--dry-run", "--json"]
+    result = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "out[1]"), *flags(all_but("arithmetic"))])
+    assert result.exit_code == 0
+    printed = json.loads(result.stdout)
+    assert (printed["dry_run"], printed["would_ask"][:2]) == (True, ["guards: arithmetic", "target: none"])
+    assert "out[1]" in result.stderr
+
+
 def test_the_cost_of_a_server_is_told_and_limited(tmp_path):
     """20 sums of at most 48 tokens each at 10 per million: 960 tokens written and what is read at 1 per million."""
     from drift.endpoint.options import JudgePricing

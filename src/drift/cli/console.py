@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,16 @@ def summary(result: Any, as_json: bool, keep_names: bool = False) -> None:
 def summary_json(fields: Mapping[str, Any]) -> None:
     """Print one line of JSON on stdout."""
     typer.echo(orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+def printing(told: list[str]) -> Callable[[str], None]:
+    """A function that prints a line and adds it to `told`."""
+
+    def tell(line: str) -> None:
+        told.append(line)
+        console.print(line, soft_wrap=True, markup=False)
+
+    return tell
 
 
 def as_text(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from drift.cli import options
-from drift.cli.console import console, progress, summary
+from drift.cli.console import console, printing, progress, summary, summary_json
 from drift.cli.options import JsonFlag
 from drift.cli.views import show_benchmark, show_exploration, show_gate
 
@@ -386,8 +386,11 @@ def gate(
     )  # fmt: skip
     check_adapters(new, against)
     truth = sandbox_truth("test", max_prompts) if target == "oracle" else None
+    told: list[str] = []
     with progress("asking"):
-        result = run_gate(settings, truth, dry_run, console.print)
+        result = run_gate(settings, truth, dry_run, printing(told))
     if result is not None:
         show_gate(result, settings.out, as_json)
         raise typer.Exit(result.exit_code)
+    if as_json:
+        summary_json({"dry_run": True, "would_ask": told})
