@@ -59,6 +59,8 @@ def test_wildbench_prints_what_has_no_score(tmp_path, serve, said):
             ("label", "--store", "s", "--labeller", "judge", "--judge", "http://127.0.0.1:9#m", "--model", "m"),
             "give --judge alone",
         ),
+        (("gate", "m", "--against", "n", "--temperature", "inf"), "'--temperature': inf is no finite number"),
+        (("eval", "exploration", "r", "--good-from", "nan"), "'--good-from': nan is no finite number"),
     ],
 )
 def test_what_an_option_cannot_be_is_wrong_usage(arguments, told):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from drift.cli.console import progress, summary
-from drift.cli.options import LARGEST_SEED, JsonFlag
+from drift.cli.options import LARGEST_SEED, JsonFlag, finite
 from drift.cli.views import show_iteration
 
 app = typer.Typer(help="Measure the figures that the docs quote.", no_args_is_help=True)
@@ -58,7 +58,7 @@ def train(
         tuple[int, int, int, int],
         typer.Option(help="Shortest and longest prompt, shortest and longest reply, in tokens."),
     ] = (600, 1000, 200, 500),
-    scale: Annotated[float, typer.Option(min=0.01, help="Factor on the lengths.")] = 0.25,
+    scale: Annotated[float, typer.Option(min=0.01, callback=finite, help="Factor on the lengths.")] = 0.25,
     dtype: Annotated[Literal["bfloat16", "float32"], typer.Option(help="Number type of both trainers.")] = "bfloat16",
     lora: Annotated[bool, typer.Option(help="Train an adapter of rank 16 instead of the weights.")] = False,
     gradient_checkpointing: Annotated[

@@ -256,9 +256,13 @@ def exploration(
     ] = None,
     prompts: Annotated[int, typer.Option(min=2, help="Number of prompts, chosen by hash.")] = 64,
     samples: Annotated[int, typer.Option(min=2, help="Replies per prompt.")] = 8,
-    temperature: Annotated[float, typer.Option(min=0.01, help="Sampling temperature of the replies.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(min=0.01, callback=options.finite, help="Sampling temperature of the replies.")
+    ] = 1.0,
     max_new_tokens: options.NewTokens = 256,
-    good_from: Annotated[float | None, typer.Option(help="A reply counts as good from this reward on.")] = None,
+    good_from: Annotated[
+        float | None, typer.Option(callback=options.finite, help="A reply counts as good from this reward on.")
+    ] = None,
     dtype: options.Dtype = "float32",
     seed: options.SamplingSeed = 0,
     out: Annotated[

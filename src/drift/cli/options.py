@@ -1,5 +1,6 @@
 """Options that several commands share. The judge's options are one set for every command with a judge."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,13 @@ from drift.errors import ConfigError
 def _more_than_zero(value: float | None) -> float | None:
     if value is not None and not value > 0:
         raise typer.BadParameter(f"{value:g} allows no request: give more than 0, or leave it out for no limit.")
+    return value
+
+
+def finite(value: float | None) -> float | None:
+    """A lower limit lets infinity through, and no limit also NaN."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value:g} is no finite number.")
     return value
 
 
@@ -65,7 +73,9 @@ EarlierModel = Annotated[str | None, typer.Option("--model", hidden=True)]
 
 Dtype = Annotated[Literal["float32", "bfloat16"], typer.Option(help="Number type of models that run on this machine.")]
 NewTokens = Annotated[int, typer.Option(min=1, help="Maximum tokens per generated reply.")]
-Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature of the replies; 0 is greedy.")]
+Temperature = Annotated[
+    float, typer.Option(min=0, callback=finite, help="Sampling temperature of the replies; 0 is greedy.")
+]
 LARGEST_SEED = 2**63 - 1  # the largest that a config may name
 SamplingSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the sampled replies.")]
 
