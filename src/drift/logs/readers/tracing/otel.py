@@ -251,14 +251,13 @@ def _texts(span: TraceSpan) -> tuple[Any, Any]:
 def _nested(attributes: Mapping[str, Any]) -> tuple[Any, Any]:
     """Messages from Phoenix's tables: lists of `{message.role, message.content}`, or of `{message: {role, content}}`. A
     message of several parts has `contents`."""
-    llm = structured(attributes.get("llm"))
     sides = []
     for name in ("input_messages", "output_messages"):
-        value = structured(attributes.get(f"llm.{name}", llm.get(name) if isinstance(llm, Mapping) else None))
+        value = structured(attributes.get(f"llm.{name}"))
         messages = []
         for entry in value if isinstance(value, list) else ():
             if isinstance(entry, Mapping):
-                messages.append(_with_parts(_flat(entry, "message")))
+                messages.append(_plain(_flat(entry, "message")))
         sides.append(messages)
     return sides[0], sides[1]
 
@@ -272,11 +271,20 @@ def _flat(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def _with_parts(message: dict[str, Any]) -> dict[str, Any]:
-    parts = structured(message.get("contents"))
-    if message.get("content") is not None or not isinstance(parts, list):
-        return message
-    return {**message, "content": [_flat(part, "message_content") for part in parts if isinstance(part, Mapping)]}
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of Phoenix's tables with its parts and its calls as those of OpenAI."""
+    parts, calls = structured(message.get("contents")), structured(message.get("tool_calls"))
+    if message.get("content") is None and isinstance(parts, list):
+        parts = [_flat(part, "message_content") for part in parts if isinstance(part, Mapping)]
+        message = {**message, "content": parts}
+    if isinstance(calls, list):
+        calls = [_flat(call, "tool_call") for call in calls if isinstance(call, Mapping)]
+        calls = [{key.removeprefix("function."): value for key, value in call.items()} for call in calls]
+        message = {**message, "tool_calls": calls}
+    if message.get("function_call_name"):
+        name, given = (message.get(f"function_call_{key}") for key in ("name", "arguments_json"))
+        message = {**message, "function_call": {"name": name, "arguments": given}}
+    return message
 
 
 def _event_value(span: TraceSpan, name: str) -> Any:
@@ -308,6 +316,4 @@ def _annotation(row: LogRow) -> Outcome:
 
 
 def _is_openinference(attributes: Mapping[str, Any]) -> bool:
-    return any(
-        name.startswith(("openinference.", "llm.input_messages", "llm.output_messages")) for name in attributes
-    ) or (isinstance(attributes.get("openinference"), Mapping))
+    return any(name.startswith(("openinference.", "llm.input_messages", "llm.output_messages")) for name in attributes)

@@ -82,6 +82,8 @@ def schemas_in(attributes: Mapping[str, Any]) -> list[Any]:
     found = [places[number] for places in (old, new) for number in sorted(places)]
     if found:
         return found
+    if isinstance(listed := structured(attributes.get("llm.tools")), list):  # of Phoenix's tables
+        return [structured(schema) for tool in listed if (schema := _json_schema(tool)) is not None]
     listed = structured(attributes.get("gen_ai.tool.definitions"))
     if isinstance(listed, list):
         return listed
@@ -92,6 +94,14 @@ def schemas_in(attributes: Mapping[str, Any]) -> list[Any]:
         for tool in (tools if isinstance(tools, list) else ())
         if isinstance(tool, Mapping)
     ]
+
+
+def _json_schema(tool: Any) -> Any:
+    """The schema in `{tool.json_schema: ...}` or `{tool: {json_schema: ...}}`."""
+    inner = tool.get("tool") if isinstance(tool, Mapping) else None
+    if isinstance(inner, Mapping):
+        return inner.get("json_schema")
+    return tool.get("tool.json_schema") if isinstance(tool, Mapping) else None
 
 
 _PYDANTIC_KINDS = {

@@ -14,6 +14,8 @@ STARTED = (
     "observedTimeUnixNano",
 )  # fmt: skip
 _VALUES = ("stringValue", "boolValue", "doubleValue", "intValue", "bytesValue")
+_NESTED = ("openinference", "llm")  # attributes of Phoenix that hold others
+_MOST_NAMES = 4  # of attributes inside each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,29 @@ def spans(row: Mapping[str, Any]) -> Iterator[TraceSpan]:
 
 
 def attributes_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes by dotted name, from a mapping, from OTLP's `[{key, value}]`, or from columns `attributes.x`."""
+    """Attributes by dotted name, from a mapping, from OTLP's `[{key, value}]`, or from columns `attributes.x`.
+
+    Phoenix's database and its API have them inside each other: `{"llm": {"model_name": ...}, "session": {"id": ...}}`.
+    """
     attributes = structured(row.get("attributes"))
     plain: dict[str, Any] = {}
     if isinstance(attributes, list):
         plain = {str(pair["key"]): _value(pair.get("value")) for pair in _mappings(attributes) if "key" in pair}
     elif isinstance(attributes, Mapping):
         plain = {str(name): value for name, value in attributes.items()}
-    found = ((name, value) for name, value in row.items() if name.startswith("attributes.") and value is not None)
-    columns = {name.removeprefix("attributes."): value for name, value in found}
-    return {**plain, **columns}
+    given = ((name, value) for name, value in row.items() if name.startswith("attributes.") and value is not None)
+    columns = {name.removeprefix("attributes."): value for name, value in given}
+    found = {**plain, **columns}
+    return dict(_flat(found)) if any(isinstance(found.get(name), Mapping) for name in _NESTED) else found
+
+
+def _flat(attributes: Mapping[str, Any], depth: int = _MOST_NAMES) -> Iterator[tuple[str, Any]]:
+    """The attributes by dotted name. `metadata` is the application's own object."""
+    for name, value in attributes.items():
+        if depth > 1 and name != "metadata" and isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", one) for inner, one in _flat(value, depth - 1))
+        else:
+            yield name, value
 
 
 def _span(row: Mapping[str, Any]) -> TraceSpan:
