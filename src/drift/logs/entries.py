@@ -8,7 +8,17 @@ from typing import Any
 from drift.config.mapping_rules import ANY_OTHER, SKIP
 from drift.logs.files.rows import Unusable, encodable, json_kind, short_form
 from drift.logs.markup import may_hold_markup, pieces_of_reply
-from drift.logs.parts import MEDIA_MARKS, Part, answer_pieces, call_of, calls_of, pieces_of, running, thought_text
+from drift.logs.parts import (
+    MEDIA_MARKS,
+    Part,
+    answer_pieces,
+    call_of,
+    calls_of,
+    is_approval,
+    pieces_of,
+    running,
+    thought_text,
+)
 from drift.logs.values import FINISHES, PYTHON_LIST, is_cut, is_python_list, name_of, seconds_of, structured, time_of
 from drift.records import Message, Reason, Role, ToolCall
 
@@ -189,6 +199,8 @@ def messages_in(entry: Any, index: int) -> list[Message]:
     if role == "assistant":
         replies = _reply(_pieces_of_reply(entry, content, what) + attached, when, index)
         return as_cut(replies) if is_cut(entry) else replies
+    if role == "tool" and is_approval(content):
+        return []
     if role == "tool":
         return _answers(answer_pieces(content, what) + attached, entry, when, index)
     pieces = [] if attached and not content else pieces_of(content, what)

@@ -34,6 +34,7 @@ _KNOWN = frozenset((*_TEXTS, "refusal", *_THOUGHTS, *_CALLS, *_PIECES_OF_CALLS, 
 _SOURCES = re.compile(r"source.*|.*reference|.*citation")
 _NO_CONTENT = re.compile(
     r".*_call(?:_chunk|_output)?|.*_result|executable_code|agent_update|step[-_].*|cache_point|cachePoint"
+    r"|tool-approval-.*"
 )
 """Types of parts beside the words of a message, as of sources: a reader sees nothing of them, so they leave no mark."""
 _SAY_NOTHING = ("type", "id", "index")  # a part that holds nothing else only marks a place (`step-start`)
@@ -41,6 +42,8 @@ _CALL_IDS = ("id", "tool_call_id", "call_id", "toolCallId", "tool_use_id")
 _ARGUMENTS = ("arguments", "args", "input", "parameters")
 _ANSWERS = ("content", "response", "result", "output")
 _IDS_OF_ANSWERED_CALL = ("tool_call_id", "tool_use_id", "call_id", "toolCallId", "id")
+_OUTPUTS = ("text", "json", "error-text", "error-json", "content")  # of a tool, as the AI SDK sends them to a model
+DENIED = "Tool execution denied."  # what it tells the model of a call that the user did not allow
 _MAX_DEPTH = 4  # of parts in summaries in parts of thoughts
 
 
@@ -190,7 +193,8 @@ def thought_text(value: Any, depth: int = 0) -> str | None:
 
 def answer_of(part: Mapping[str, Any]) -> Part:
     """A part that holds the answer of a tool."""
-    text, has_media = _answer_text(next((part[name] for name in _ANSWERS if part.get(name) is not None), ""))
+    answer = next((part[name] for name in _ANSWERS if part.get(name) is not None), "")
+    text, has_media = _answer_text(_output(answer) if part.get("type") == "tool-result" else answer)
     return Part(
         "result",
         text,
@@ -198,6 +202,21 @@ def answer_of(part: Mapping[str, Any]) -> Part:
         name=_first(part, ("name", "toolName")),
         has_media=has_media,
     )
+
+
+def _output(value: Any) -> Any:
+    """A tool's answer without the object in which the AI SDK sends it to a model: `{type: json, value: ...}`."""
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if kind == "execution-denied":
+        return value.get("reason") or DENIED
+    return value["value"] if kind in _OUTPUTS and "value" in value else value
+
+
+def is_approval(content: Any) -> bool:
+    """Whether the content of a tool's message only says that the user allowed a call, or did not."""
+    parts = content if isinstance(content, list) else []
+    is_said = (isinstance(part, Mapping) and part.get("type") == "tool-approval-response" for part in parts)
+    return bool(parts) and all(is_said)
 
 
 def answer_pieces(content: Any, what: str) -> list[Part]:

@@ -79,6 +79,51 @@ def test_a_call_that_still_runs_has_no_answer(read, state):
     assert [m.role for m in told.only.messages] == ["user", "assistant"]
 
 
+@pytest.mark.parametrize(("approval", "text"), [({"reason": "Not mine."}, "Not mine."), ({}, "Tool execution denied.")])
+def test_a_call_that_the_user_did_not_allow_has_the_answer_that_the_model_saw(read, approval, text):
+    denied = {name: value for name, value in TOOL.items() if name != "output"}
+    denied |= {"state": "output-denied", "approval": {"id": "a", "approved": False, **approval}}
+    told = read({"id": "c", "messages": [message("1", "user", Q), message("2", "assistant", denied, A)]})
+    assert told.texts()[1:] == [("assistant", ""), ("tool", text), ("assistant", A)]
+    assert told.only.messages[2].tool_call_id == "c1"
+
+
+CALLED = {"type": "tool-call", "toolCallId": "c1", "toolName": "search", "input": {"q": "fruit"}}
+ASKED = {"type": "tool-approval-request", "approvalId": "a", "toolCallId": "c1"}
+ALLOWED = {"type": "tool-approval-response", "approvalId": "a", "approved": True}
+OUTPUTS = [
+    ({"type": "text", "value": "cherries"}, "cherries"), ({"type": "json", "value": {"red": 2}}, '{"red":2}'),
+    ({"type": "json", "value": None}, ""), ({"type": "error-text", "value": "no net"}, "no net"),
+    ({"type": "content", "value": [{"type": "text", "text": "cherries"}]}, "cherries"),
+    ({"type": "execution-denied", "reason": "Not mine."}, "Not mine."),
+    ({"type": "execution-denied"}, "Tool execution denied."), ({"type": "fig", "value": 2}, '{"type":"fig","value":2}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("output", "text"), OUTPUTS)
+@pytest.mark.parametrize("log", ["messages", "langfuse"])
+def test_messages_to_a_model_hold_the_result_in_an_object(read, output, text, log):
+    result = {"type": "tool-result", "toolCallId": "c1", "toolName": "search", "output": output}
+    chat = [{"role": "user", "content": Q}, {"role": "assistant", "content": [CALLED]},
+            {"role": "tool", "content": [result]}]  # fmt: skip
+    call = {"type": "GENERATION", "id": "o", "traceId": "t", "input": chat, "output": A}
+    told = read({"messages": [*chat, {"role": "assistant", "content": A}]} if log == "messages" else call)
+    assert told.texts() == [("user", Q), ("assistant", ""), ("tool", text), ("assistant", A)]
+    assert told.only.messages[2].tool_call_id == "c1"
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_what_asks_for_an_approval_is_no_file_and_what_gives_it_no_answer_of_a_tool(read, apart):
+    result = {"type": "tool-result", "toolCallId": "c1", "toolName": "search", "output": {"type": "text", "value": "r"}}
+    answers = [[ALLOWED], [result]] if apart else [[ALLOWED, result]]
+    told = read({"messages": [
+        {"role": "user", "content": Q}, {"role": "assistant", "content": [CALLED, ASKED]},
+        *({"role": "tool", "content": parts} for parts in answers), {"role": "assistant", "content": A},
+    ]})  # fmt: skip
+    assert told.texts() == [("user", Q), ("assistant", ""), ("tool", "r"), ("assistant", A)]
+    assert not any(message.has_media for message in told.only.messages)
+
+
 def test_messages_of_the_application_are_left_out(read):
     told = read(
         {

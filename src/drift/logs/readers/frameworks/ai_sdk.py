@@ -26,7 +26,7 @@ from drift.logs.draft import (
 )
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind, short_form
 from drift.logs.judgements import no_reply
-from drift.logs.parts import unknown_types
+from drift.logs.parts import DENIED, unknown_types
 from drift.logs.traces.texts import first_name
 from drift.logs.traces.verdicts import JUDGED, VERDICTS, dated, is_unrated, judgements_beside
 from drift.logs.unread import keys
@@ -287,6 +287,9 @@ class _Steps:
         result = next((part[key] for key in ("output", "result", "errorText") if part.get(key) is not None), None)
         if result is None and part.get("state") in _ANSWERED:  # a tool that returns nothing has answered, too
             result = ""
+        if result is None and part.get("state") == "output-denied":
+            approval = part.get("approval")
+            result = (approval.get("reason") if isinstance(approval, Mapping) else None) or DENIED
         if result is not None:
             answer = result if isinstance(result, str | list) else {"type": "tool_result", "content": result}
             content = [answer] if isinstance(answer, dict) else answer
