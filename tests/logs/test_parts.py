@@ -50,7 +50,7 @@ def test_a_reply_that_a_source_interrupts_is_one_text(source):
 
 
 UNSEEN = [
-    *SOURCES[:2], {"type": "web_search_call", "status": "completed"}, {"type": "server_tool_call", "name": "web"},
+    *SOURCES[:2], {"type": "web_search_call", "status": "completed"}, {"type": "compaction", "content": "We spoke."},
     {"type": "agent_update", "agent_update": {"index": 0}}, {"cachePoint": {"type": "default"}},
     {"type": "cache_point", "cachePoint": {"type": "default"}}, {"type": "step-finish", "usage": {"tokens": 1}},
     {"type": "code_execution_result", "code_execution_result": "4"},
@@ -73,6 +73,25 @@ def test_a_part_that_nobody_sees_is_counted_and_leaves_no_mark(tmp_path: Path, p
     name = "messages.data.content." if form == "langchain_saved" else "messages.content."
     assert (summary.unread, summary.media) == ({name + part.get("type", "cachePoint"): 1}, 0)
     assert [m.content for c in store.conversations() for m in c.messages] == ["q", "A cat."]
+
+
+OF_LANGCHAIN = [
+    {"type": "server_tool_call", "id": "s", "name": "web_search", "args": {"q": "cats"}},
+    {"type": "server_tool_result", "tool_call_id": "s", "status": "success", "output": "A cat."},
+]
+OF_OPENTELEMETRY = [
+    {"type": "server_tool_call", "id": "s", "name": "web_search", "server_tool_call": {"q": "cats"}},
+    {"type": "server_tool_call_response", "id": "s", "server_tool_call_response": "A cat."},
+]
+
+
+@pytest.mark.parametrize("parts", [OF_LANGCHAIN, OF_OPENTELEMETRY])
+def test_a_tool_that_the_models_server_ran_is_a_call_with_its_answer(parts):
+    call, answer, reply = messages_of([{"role": "assistant", "content": [*parts, TEXT]}])
+    (called,) = call.tool_calls
+    assert (called.id, called.function.name, called.function.arguments) == ("s", "web_search", '{"q":"cats"}')
+    assert (answer.role, answer.tool_call_id, answer.content) == ("tool", "s", "A cat.")
+    assert (reply.content, reply.has_media) == (TEXT["text"], False)
 
 
 def test_thoughts_and_pictures_of_langchain_are_read():

@@ -19,8 +19,13 @@ from drift.records import FunctionCall, Reason, ToolCall
 MEDIA_MARKS = ("[image]", "[audio]", "[video]", "[file]")
 _TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text")
 _THOUGHTS = ("thinking", "reasoning", "reasoning_content", "thought", "redacted_thinking", "redacted-reasoning")
-_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "tool-call", "function_call", "custom_tool_call")
-_RESULTS = ("tool_call_response", "tool-result", "function_call_output", "custom_tool_call_output")
+_CALLS = (
+    "tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "tool-call", "function_call", "custom_tool_call",
+    "server_tool_call",
+)  # fmt: skip
+_RESULTS = (
+    "tool_call_response", "tool-result", "function_call_output", "custom_tool_call_output", "server_tool_call_response",
+)  # fmt: skip
 _MEDIA = {
     **dict.fromkeys(
         ("image", "image_url", "input_image", "output_image", "image_file", "image_generation_call"), "[image]"
@@ -34,13 +39,13 @@ _KNOWN = frozenset((*_TEXTS, "refusal", *_THOUGHTS, *_CALLS, *_PIECES_OF_CALLS, 
 _SOURCES = re.compile(r"source.*|.*reference|.*citation")
 _NO_CONTENT = re.compile(
     r".*_call(?:_chunk|_output)?|.*_result|executable_code|agent_update|step[-_].*|cache_point|cachePoint"
-    r"|tool-approval-.*"
+    r"|tool-approval-.*|compaction"
 )
 """Types of parts beside the words of a message, as of sources: a reader sees nothing of them, so they leave no mark."""
 _SAY_NOTHING = ("type", "id", "index")  # a part that holds nothing else only marks a place (`step-start`)
 _CALL_IDS = ("id", "tool_call_id", "call_id", "toolCallId", "tool_use_id")
-_ARGUMENTS = ("arguments", "args", "input", "parameters")
-_ANSWERS = ("content", "response", "result", "output")
+_ARGUMENTS = ("arguments", "args", "input", "parameters", "server_tool_call")
+_ANSWERS = ("content", "response", "result", "output", "server_tool_call_response")
 _IDS_OF_ANSWERED_CALL = ("tool_call_id", "tool_use_id", "call_id", "toolCallId", "id")
 _OUTPUTS = ("text", "json", "error-text", "error-json", "content")  # of a tool, as the AI SDK sends them to a model
 DENIED = "Tool execution denied."  # what it tells the model of a call that the user did not allow
