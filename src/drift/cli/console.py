@@ -71,14 +71,14 @@ def summary_json(fields: Mapping[str, Any]) -> None:
     typer.echo(orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
-def printing(told: list[str]) -> Callable[[str], None]:
-    """A function that prints a line and adds it to `told`."""
+def printing(lines: list[str]) -> Callable[[str], None]:
+    """A function that prints a line and adds it to `lines`."""
 
-    def tell(line: str) -> None:
-        told.append(line)
+    def show(line: str) -> None:
+        lines.append(line)
         console.print(line, soft_wrap=True, markup=False)
 
-    return tell
+    return show
 
 
 def as_text(value: Any) -> str:

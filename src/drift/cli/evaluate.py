@@ -390,11 +390,11 @@ def gate(
     )  # fmt: skip
     check_adapters(new, against)
     truth = sandbox_truth("test", max_prompts) if target == "oracle" else None
-    told: list[str] = []
+    asked: list[str] = []
     with progress("asking"):
-        result = run_gate(settings, truth, dry_run, printing(told))
+        result = run_gate(settings, truth, dry_run, printing(asked))
     if result is not None:
         show_gate(result, settings.out, as_json)
         raise typer.Exit(result.exit_code)
     if as_json:
-        summary_json({"dry_run": True, "would_ask": told})
+        summary_json({"dry_run": True, "would_ask": asked})
