@@ -9,7 +9,7 @@ from drift.policy.chat import ChatFormat, check_template, encode_completion, enc
 from drift.policy.chat.reading import read_completion
 from drift.policy.decode import Generated
 from drift.policy.sampler import read_reply
-from drift.records import ChatMessage
+from drift.records import ChatMessage, FunctionCall, Reason, ToolCall
 
 ASKED = (ChatMessage("user", "hi"),)
 REPLY = ChatMessage("assistant", "yes")
@@ -125,3 +125,39 @@ def test_a_sampled_reply_lacks_the_text_before_its_end_token(byte_tokenizer):
     assert (reply.text, reply.token_ids) == ("yes", written)
     assert is_written_as(fmt, prompt.form, REPLY, written)
     assert encode_completion(fmt, ASKED, REPLY, "stop") == written
+
+
+PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n"
+CALL = ToolCall(FunctionCall("f", '{"a": 1}'), "k")
+CALLS = TURNS.replace(
+    "<|im_end|>",
+    "{% for c in m.tool_calls %}<tool_call>{{ c.function.name }}{{ c.function.arguments | tojson }}</tool_call>"
+    "{% endfor %}BEHIND",
+)
+CALLS += "{% endfor %}" + PROMPT + "{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("behind", "end"),
+    [
+        ("<|im_end|>{% if m.tool_calls %}<|im_start|>assistant\n{% endif %}", "<|im_end|>"),  # Command R7B
+        ("{% if m.role == 'user' %}<|im_end|>{% endif %}", "<|pad|>"),  # GLM
+    ],
+    ids=["more behind the end", "ends with the token that begins the answer"],
+)
+def test_calls_end_where_a_server_stops(byte_tokenizer, behind, end):
+    template = CALLS.replace("BEHIND", behind).replace(
+        "<|im_start|>{{ m.role }}\n", "{{ '<|pad|>' if m.role == 'tool' else '<|im_start|>' ~ m.role ~ '\\n' }}", 1
+    )
+    fmt = chat(byte_tokenizer, template, declared_ends=(byte_tokenizer.convert_tokens_to_ids("<|pad|>"),))
+    reply = ChatMessage("assistant", "", tool_calls=(CALL,))
+    encoded = encode_completion(fmt, ASKED, reply, "stop")
+    assert fmt.tokenizer.decode(list(encoded)) == f'<tool_call>f{{"a": 1}}</tool_call>{end}'
+
+
+def test_a_call_behind_the_end_of_the_turn_is_none_that_a_model_can_write(byte_tokenizer):
+    """Nemotron Nano 2 shows a text and a call as two turns."""
+    two_turns = CALLS.replace("{% for c", "{% if m.tool_calls %}<|im_end|><|im_start|>assistant\n{% endif %}{% for c")
+    fmt = chat(byte_tokenizer, two_turns.replace("BEHIND", "<|im_end|>"))
+    reply = ChatMessage("assistant", "Let me see.", tool_calls=(CALL,))
+    assert encode_completion(fmt, ASKED, reply, "stop") is Reason.TEMPLATE_HIDES

@@ -63,15 +63,19 @@ class ChatFormat:
         if shape not in self.layouts:
             layout = find_layout(self.template, messages, tools is not None)
             if isinstance(layout, ChatLayout):
-                layout = replace(layout, form=replace(layout.form, ending=self._until_stop(layout.form.ending)))
+                layout = replace(layout, form=replace(layout.form, ending=self.until_stop(layout.form.ending)))
             self.layouts[shape] = layout
         return self.layouts[shape]
 
-    def _until_stop(self, ending: str) -> str:
-        """The ending up to the first token at which a server stops: no sampled reply has what stands behind it."""
+    def until_stop(self, text: str) -> str:
+        """The text up to the first token at which a server stops: no sampled reply has what stands behind it."""
+        return text[: min((text.find(stop) + len(stop) for stop in self.stop_texts if stop in text), default=None)]
+
+    @property
+    def stop_texts(self) -> tuple[str, ...]:
+        """The tokens at which a server stops, whatever the template writes."""
         stops = (self.tokenizer.eos_token_id, *self.declared_ends)
-        texts = [str(self.tokenizer.convert_ids_to_tokens(stop)) for stop in stops if isinstance(stop, int)]
-        return ending[: min((ending.find(text) + len(text) for text in texts if text in ending), default=None)]
+        return tuple(str(self.tokenizer.convert_ids_to_tokens(stop)) for stop in stops if isinstance(stop, int))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,19 +275,36 @@ def _opening_ids(chat: ChatFormat, form: ReplyForm) -> tuple[int, ...]:
 def _call_text(
     chat: ChatFormat, messages: Sequence[ChatMessage], reply: ChatMessage, tools: str | None
 ) -> str | Reason:
-    """The template's own text of a reply with calls: what follows the prompt, up to the last control token."""
+    """The template's own text of a reply with calls: what follows the prompt, up to the first token at which a server
+    stops, or else the last control token."""
     prompt = prompt_text(chat, messages, tools)
     whole = _render(chat, [*messages, reply], tools, generation_prompt=False)
     if isinstance(prompt, Reason) or isinstance(whole, Reason):
         return prompt if isinstance(prompt, Reason) else Reason.TEMPLATE_REFUSES
     begins_with_prompt = whole.startswith(prompt)
-    text = whole[len(prompt) :] if begins_with_prompt else whole
+    text = chat.until_stop(whole[len(prompt) :]) if begins_with_prompt else whole
     if not all(call.function.name in text for call in reply.tool_calls):  # a schema in the prompt has the name too
         return Reason.TEMPLATE_HIDES
     if not begins_with_prompt:
         return Reason.NO_REPLY_FORM
     ends = [text.rfind(token) + len(token) for token in special_texts(chat.tokenizer) if token in text]
-    return text[: max(ends)] if ends else text
+    text = text[: max(ends)] if ends else text
+    return text if text.endswith(chat.stop_texts) else text + _end_of_calls(chat, messages, reply, tools, whole)
+
+
+def _end_of_calls(
+    chat: ChatFormat, messages: Sequence[ChatMessage], reply: ChatMessage, tools: str | None, whole: str
+) -> str:
+    """The token at which a server stops, if the answers to the calls begin with one (GLM's `<|observation|>`).
+
+    `whole`: the template's text up to the calls, which shows no such token behind them.
+    """
+    call = reply.tool_calls[-1]
+    answer = ChatMessage("tool", "x", tool_call_id=call.id, name=call.function.name)
+    later = _render(chat, [*messages, reply, answer], tools, generation_prompt=False)
+    if isinstance(later, Reason) or not later.startswith(whole):
+        return ""
+    return next((stop for stop in chat.stop_texts if later.startswith(stop, len(whole))), "")
 
 
 def _shown(chat: ChatFormat, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
