@@ -29,6 +29,7 @@ CHATML = (
 SWITCHED = CHATML + (
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
+KIMI = ("functions.f:0", 'functions.f:0<|tool_call_argument_begin|>{"a": 1}')
 ALWAYS = CHATML + "<think>\n{% endif %}"
 
 
@@ -209,6 +210,13 @@ def test_what_the_template_writes_for_the_model_need_not_come_back_in_the_histor
         ('<tool_call>{"name": "f"}</tool_call><tool_call>{"name": "g"}</tool_call>', [("f", "{}"), ("g", "{}")]),
         ('[TOOL_CALLS] [{"name": "f", "arguments": {}}, {"name": "g"}]', [("f", "{}"), ("g", "{}")]),
         ("<tool_call>[]</tool_call>", [("[]", "[]")]),
+        ('<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{"a": 1}<|tool_call_end|>', [KIMI]),
+        ('<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "f", "parameters": {}}]<|END_ACTION|>', [("f", "{}")]),
+        ('<tool_calls>[{"name": "f", "arguments": {}}, {"name": "g"}]</tool_calls>', [("f", "{}"), ("g", "{}")]),
+        ("<minimax:tool_call>f()</minimax:tool_call>", [("f", "f()")]),
+        ("<seed:tool_call>f()</seed:tool_call>", [("f", "f()")]),
+        ("<｜DSML｜function_calls>f()</｜DSML｜function_calls>", [("f", "f()")]),
+        ('<TOOLCALL>[{"name": "f", "arguments": {}}]</TOOLCALL>', [("f", "{}")]),
         ("no call", []),
     ],
 )

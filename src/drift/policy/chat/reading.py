@@ -98,6 +98,16 @@ _CALLS = (
     ("[TOOL_CALLS]", "\n"),
     ("<|python_tag|>", "<|eom_id|>"),
     (" to=functions.", "<|call|>"),
+    ("<|tool_call_begin|>", "<|tool_call_end|>"),  # Kimi K2
+    ("<|tool_call:begin|>", "<|tool_call:end|>"),  # Solar
+    ("<|tool_call|>", "<|/tool_call|>"),  # Phi-4-mini, Granite 3
+    ("<|START_ACTION|>", "<|END_ACTION|>"),  # Command A
+    ("<minimax:tool_call>", "</minimax:tool_call>"),
+    ("<seed:tool_call>", "</seed:tool_call>"),
+    ("<｜DSML｜function_calls>", "</｜DSML｜function_calls>"),  # DeepSeek V3.2
+    ("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"),
+    ("<tool_calls>", "</tool_calls>"),  # Hunyuan, Jamba, Apriel
+    ("<TOOLCALL>", "</TOOLCALL>"),  # Nemotron
 )
 """Marks around the calls of models in use; between them one call, or a JSON list of calls."""
 
@@ -129,12 +139,16 @@ def _functions(inside: str) -> list[FunctionCall]:
     except (ValueError, RecursionError):
         value = None
     calls: list[Any] = value if isinstance(value, list) else [value]
-    if calls and all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+    if calls and all(isinstance(call, dict) and isinstance(_name_of(call), str) for call in calls):
         return [_function_of(call) for call in calls]
     name = inside.split("{")[0].split("(")[0].split("<")[0].strip() or inside[:40]
     return [FunctionCall(name, inside)]
 
 
+def _name_of(call: dict[str, Any]) -> Any:
+    return call.get("name", call.get("tool_name"))
+
+
 def _function_of(call: dict[str, Any]) -> FunctionCall:
     arguments = call.get("arguments", call.get("parameters", {}))
-    return FunctionCall(call["name"], arguments if isinstance(arguments, str) else json.dumps(arguments))
+    return FunctionCall(_name_of(call), arguments if isinstance(arguments, str) else json.dumps(arguments))
