@@ -128,6 +128,13 @@ def test_a_sampled_reply_lacks_the_text_before_its_end_token(byte_tokenizer):
 
 
 PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n"
+def test_a_line_break_before_the_end_token_is_seen_in_the_history(byte_tokenizer):
+    """Apriel 1.6 shows nothing behind the last reply, and a line break and its end token behind every other."""
+    turn = "{% if m.role == 'assistant' and loop.last %}{% else %}{{ '\\n<|im_end|>\\n' }}{% endif %}"
+    fmt = chat(byte_tokenizer, TURNS.replace("<|im_end|>", turn) + "{% endfor %}" + PROMPT + "{% endif %}")
+    assert written(fmt) == "yes\n<|im_end|>"
+
+
 CALL = ToolCall(FunctionCall("f", '{"a": 1}'), "k")
 CALLS = TURNS.replace(
     "<|im_end|>",
