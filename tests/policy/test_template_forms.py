@@ -128,6 +128,23 @@ def test_a_sampled_reply_lacks_the_text_before_its_end_token(byte_tokenizer):
 
 
 PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n"
+EMPTY_THOUGHT = TURNS.replace("{{ m.content }}", "{% if m.role == 'assistant' %}HEAD{% endif %}{{ m.content }}")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "completion"),
+    [
+        ("<|START_THINKING|><|END_THINKING|>", "<|START_TEXT|>", "<|START_TEXT|>yes<|im_end|>"),
+        ("<think></think>", "</think>", "yes<|im_end|>"),
+        ("<think>\n\n</think>\n\n", "", "yes<|im_end|>"),
+    ],
+    ids=["Command A of 2026", "DeepSeek V3.2", "Qwen3"],
+)
+def test_an_empty_thought_in_the_prompt_need_not_come_back_alike(byte_tokenizer, given, shown, completion):
+    fmt = chat(byte_tokenizer, EMPTY_THOUGHT.replace("HEAD", shown) + "{% endfor %}" + PROMPT + given + "{% endif %}")
+    assert written(fmt) == completion
+
+
 def test_a_line_break_before_the_end_token_is_seen_in_the_history(byte_tokenizer):
     """Apriel 1.6 shows nothing behind the last reply, and a line break and its end token behind every other."""
     turn = "{% if m.role == 'assistant' and loop.last %}{% else %}{{ '\\n<|im_end|>\\n' }}{% endif %}"

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from drift.policy.chat.adapting import adaptations
 from drift.policy.chat.template import ChatTemplate, TemplateDialect, TemplateRefusal
-from drift.policy.chat.thinking import closing_of, named_marks, without_closed_thoughts, without_empty_thoughts
+from drift.policy.chat.thinking import closing_of, named_marks, without_closed_thoughts
 from drift.records import ChatMessage, FunctionCall, Reason, ToolCall
 
 _REPLY, _THOUGHT = "replymark", "thoughtmark"
@@ -170,12 +170,16 @@ def _reply_form(
     elif thought is None and (marks := named_marks(template.text)):
         thought = marks
 
+    # without thoughts: many templates write one of their own for the model, and show none of it later
+    bare_tail, bare_head = without_closed_thoughts(tail), without_closed_thoughts(head)
     if head.startswith(tail):
         opening = head[len(tail) :]
     elif thought is not None and (starts_thinking or not thought[0]):
         opening = thought[1]  # an empty thought, in the marks that the generation prompt began
-    elif without_closed_thoughts(tail).startswith(without_empty_thoughts(head)):
-        opening = ""  # the template writes more for the model, such as a thought of its own, than it shows later
+    elif bare_head.startswith(bare_tail):
+        opening = bare_head[len(bare_tail) :]
+    elif bare_tail.startswith(bare_head):
+        opening = ""
     else:
         return None
     behind_with_next_turn = answered(ChatMessage("user", "x")).partition(_REPLY)[2]

@@ -9,11 +9,8 @@ from drift.policy.chat.template import ChatTemplate, TemplateRefusal, names_in
 from drift.records import ChatMessage, Thinking
 
 _ASKED = (ChatMessage("user", "a"),)
-_EMPTY_THOUGHT = re.compile(
-    "|".join(rf"{re.escape(opening)}\s*{re.escape(closing)}\s*" for opening, closing in MARKS), re.IGNORECASE
-)
 _CLOSED_THOUGHT = re.compile(
-    "|".join(rf"{re.escape(opening)}.*?{re.escape(closing)}\s*" for opening, closing in MARKS),
+    "|".join(rf"(?:{re.escape(opening)}.*?)?{re.escape(closing)}\s*" for opening, closing in MARKS),
     re.IGNORECASE | re.DOTALL,
 )
 _COUNTS_TOKENS = re.compile("budget|tokens|limit", re.IGNORECASE)
@@ -69,13 +66,8 @@ def closing_of(generation_prompt: str) -> str | None:
     return f"\n{closing}\n\n" if generation_prompt.endswith("\n") else closing
 
 
-def without_empty_thoughts(text: str) -> str:
-    """The text without pairs of marks that have nothing between them."""
-    return _EMPTY_THOUGHT.sub("", text)
-
-
 def without_closed_thoughts(text: str) -> str:
-    """The text without pairs of marks and what stands between them."""
+    """The text without pairs of marks and what stands between them, and without closing marks that stand alone."""
     return _CLOSED_THOUGHT.sub("", text)
 
 
