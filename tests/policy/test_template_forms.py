@@ -128,6 +128,24 @@ def test_a_sampled_reply_lacks_the_text_before_its_end_token(byte_tokenizer):
 
 
 PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n"
+NANO = (
+    "{% set ns = namespace(off=false) %}{% for m in messages %}{% if '/no_think' in m.content %}{% set ns.off = true %}"
+    "{% endif %}{% if m.role != 'assistant' %}<|im_start|>{{ m.role }}\n{{ m.content.replace('/no_think', '') }}"
+    "<|im_end|>\n{% elif not loop.last %}<|im_start|>assistant\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n"
+    "{% endif %}{% endfor %}{% set open = '<think></think>' if ns.off else '<think>\n' %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{{ open }}{% elif messages[-1].role == 'assistant' %}"
+    "<|im_start|>assistant\n{{ open }}{{ messages[-1].content }}<|im_end|>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("thinking", ["off", "keep"])
+def test_a_reply_stands_behind_the_thought_that_the_prompt_opens(byte_tokenizer, thinking):
+    """Nemotron Nano 2 takes the last reply for all that the model wrote, thought included; a log has the answer."""
+    fmt = chat(byte_tokenizer, NANO, thinking)
+    assert fmt.tokenizer.decode(list(encode_prompt(fmt, ASKED, 1000).ids)).endswith("assistant\n<think>\n")
+    assert written(fmt) == "\n</think>\n\nyes<|im_end|>"
+
+
 EMPTY_THOUGHT = TURNS.replace("{{ m.content }}", "{% if m.role == 'assistant' %}HEAD{% endif %}{{ m.content }}")
 
 

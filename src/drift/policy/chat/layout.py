@@ -172,7 +172,7 @@ def _reply_form(
 
     # without thoughts: many templates write one of their own for the model, and show none of it later
     bare_tail, bare_head = without_closed_thoughts(tail), without_closed_thoughts(head)
-    if head.startswith(tail):
+    if head.startswith(tail) and (closing is None or closing.strip() in head[len(tail) :]):
         opening = head[len(tail) :]
     elif thought is not None and (starts_thinking or not thought[0]):
         opening = thought[1]  # an empty thought, in the marks that the generation prompt began
