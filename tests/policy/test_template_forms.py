@@ -146,6 +146,14 @@ def test_a_reply_stands_behind_the_thought_that_the_prompt_opens(byte_tokenizer,
     assert written(fmt) == "\n</think>\n\nyes<|im_end|>"
 
 
+def test_a_text_that_switches_thinking_off_has_a_form_of_its_own(byte_tokenizer):
+    fmt = chat(byte_tokenizer, NANO)
+    for asked in ((ChatMessage("system", "/no_think"), *ASKED), (ChatMessage("user", "hi /no_think"),)):
+        assert fmt.tokenizer.decode(list(encode_prompt(fmt, asked, 1000).ids)).endswith("assistant\n<think></think>")
+        assert fmt.tokenizer.decode(list(encode_completion(fmt, asked, REPLY, "stop"))) == "yes<|im_end|>"
+    assert reply_form(fmt, ASKED).starts_thinking
+
+
 EMPTY_THOUGHT = TURNS.replace("{{ m.content }}", "{% if m.role == 'assistant' %}HEAD{% endif %}{{ m.content }}")
 
 

@@ -1,8 +1,8 @@
 """How a template shows conversations of one shape, measured by rendering them with markers in place of the texts.
 
 A shape is what a template can look at besides the texts: roles, calls, which contents are empty, whether there are
-tools. If a marker is missing from the rendered text, the template leaves that message out. A marker reply shows what
-the model has to write around its answer.
+tools; and, of the texts, the words that switch thinking. If a marker is missing from the rendered text, the template
+leaves that message out. A marker reply shows what the model has to write around its answer.
 """
 
 import re
@@ -22,6 +22,8 @@ _TOOLS = (
     '[{"type": "function", "function": {"name": "toolmark", "description": "d", "parameters": {"type": "object", '
     '"properties": {"key": {"type": "string", "description": "d"}}, "required": ["key"]}}}]'
 )
+_COMMAND = re.compile("/(?:no_?)?think")
+"""What a user writes to switch thinking on or off, where a template looks for it (Nemotron, SmolLM3, Hunyuan)."""
 _DIALECTS = (TemplateDialect(parts=False), TemplateDialect(parts=True))
 _DIALECTS_WITH_CALLS = tuple(
     replace(dialect, text_arguments=text_arguments, null_content=null_content)
@@ -98,6 +100,7 @@ def shape_of(messages: Sequence[ChatMessage], has_tools: bool) -> tuple[object, 
             message.tool_call_id is None,
             message.name is None,
             bool(message.reasoning),
+            *_COMMAND.findall(message.content),
         )
         for message in messages
     )
@@ -115,7 +118,7 @@ def _marked(message: ChatMessage, mark: str) -> ChatMessage:
     )
     return replace(
         message,
-        content=f"{mark}text" if message.content.strip() else "",
+        content="\n\n".join([*_COMMAND.findall(message.content), f"{mark}text"]) if message.content.strip() else "",
         tool_calls=calls,
         reasoning=f"{mark}thought" if message.reasoning else None,
     )
@@ -124,7 +127,8 @@ def _marked(message: ChatMessage, mark: str) -> ChatMessage:
 def _markers(messages: Sequence[ChatMessage]) -> Iterator[str]:
     """The markers of texts, calls and arguments; thoughts have none here, as templates may leave old ones out."""
     for message in messages:
-        yield from message.content.removeprefix("assistant: ").split("\n\n")
+        texts = message.content.removeprefix("assistant: ").split("\n\n")
+        yield from (text for text in texts if not _COMMAND.fullmatch(text))
         for call in message.tool_calls:
             yield call.function.name
             yield call.function.name.replace("call", "argument")
