@@ -154,6 +154,40 @@ def test_a_text_that_switches_thinking_off_has_a_form_of_its_own(byte_tokenizer)
     assert reply_form(fmt, ASKED).starts_thinking
 
 
+GEMMA_4 = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.tool_calls and m.reasoning_content %}"
+    "{{ '<|channel>thought\\n' + m.reasoning_content + '\\n<channel|>' }}{% endif %}{{ m.content }}<|im_end|>"
+    "{% endfor %}" + PROMPT + "{% if not enable_thinking %}{{ '<|channel>thought\\n<channel|>' }}{% endif %}{% endif %}"
+)
+NO_THOUGHT = (
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\\n\\n</think>\\n' }}{% endif %}{% endif %}"
+)
+SMOLLM_3 = TURNS + "{% endfor %}" + PROMPT + NO_THOUGHT
+COMMAND = (
+    "{# <|START_THINKING|> and <|END_THINKING|> #}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}<|START_RESPONSE|>{{ m.content }}<|END_RESPONSE|>"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}" + PROMPT + "{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "completion"),
+    [
+        (GEMMA_4, "<|channel>thought\nhm\n<channel|>yes<|im_end|>"),
+        (SMOLLM_3, "<think>\nhm\n</think>\nyes<|im_end|>"),
+        (COMMAND, "<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>yes<|END_RESPONSE|><|im_end|>"),
+        (COMMAND.partition("#}")[2], "<think>\nhm\n</think>\n\n<|START_RESPONSE|>yes<|END_RESPONSE|><|im_end|>"),
+    ],
+)
+def test_a_thought_has_the_marks_and_the_line_breaks_that_the_template_writes(byte_tokenizer, template, completion):
+    """Also where the template shows no thought of a plain reply, and only its text says how one is written."""
+    fmt = chat(byte_tokenizer, template, "keep")
+    reply = ChatMessage("assistant", "yes", reasoning="hm")
+    encoded = encode_completion(fmt, ASKED, reply, "stop")
+    assert fmt.tokenizer.decode(list(encoded)) == completion
+    assert is_written_as(fmt, reply_form(fmt, ASKED), reply, encoded)
+
+
 EMPTY_THOUGHT = TURNS.replace("{{ m.content }}", "{% if m.role == 'assistant' %}HEAD{% endif %}{{ m.content }}")
 
 

@@ -197,7 +197,7 @@ def completion_text(
         return form
     content = defused(chat.tokenizer, reply.content)
     if reply.reasoning and chat.thinking == "keep":
-        before, after = form.thought or ("<think>\n", "\n</think>\n\n")
+        before, after = form.thought or ("<think>\n", f"\n</think>\n\n{form.opening}")
         return before + defused(chat.tokenizer, reply.reasoning) + after + content
     return form.opening + content
 

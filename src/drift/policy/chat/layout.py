@@ -161,7 +161,7 @@ def _reply_form(
         return None
     head = behind_anchor(head)
 
-    # the marks of a thought: as the template writes them, or as its text names them
+    # the marks of a thought: as the template writes them, or else (below) as its text names them
     before, thought_shown, after = answered(reasoning=_THOUGHT).partition(_THOUGHT)
     before = behind_anchor(before)
     thought = None
@@ -171,8 +171,6 @@ def _reply_form(
     starts_thinking = closing is not None
     if thought is None and closing is not None:
         thought = "", closing
-    elif thought is None and (marks := named_marks(template.text)):
-        thought = marks
 
     # without thoughts: many templates write one of their own for the model, and show none of it later
     bare_tail, bare_head = without_closed_thoughts(tail), without_closed_thoughts(head)
@@ -186,6 +184,8 @@ def _reply_form(
         opening = ""
     else:
         return None
+    if thought is None and (marks := named_marks(template.text)):
+        thought = marks[0], marks[1] + without_closed_thoughts(opening)
     behind_with_next_turn = answered(ChatMessage("user", "x")).partition(_REPLY)[2]
     ending = _ending(template.tokenizer, behind_reply, behind_with_next_turn)
     return ReplyForm(tail, opening, ending, thought, starts_thinking)

@@ -75,12 +75,12 @@ def _split(raw: str, form: ReplyForm) -> tuple[str | None, str]:
             if closing := closing_mark(body, re.compile(re.escape(mark))):
                 thought, answer = body[: closing.start()], body[closing.end() :]
                 return thought.strip("\n"), answer if mark.endswith("\n") else answer.lstrip()
+    bare = form.opening.strip()
     thought, answer = split_thoughts(raw)
     if thought or answer != raw:
-        return thought, answer
+        return thought, answer.removeprefix(bare)
     if form.starts_thinking:
         return raw, ""
-    bare = form.opening.strip()
     return None, raw.lstrip().removeprefix(bare) if bare and raw.lstrip().startswith(bare) else raw
 
 

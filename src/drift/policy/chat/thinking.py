@@ -13,6 +13,8 @@ _CLOSED_THOUGHT = re.compile(
     "|".join(rf"(?:{re.escape(opening)}.*?)?{re.escape(closing)}\s*" for opening, closing in MARKS),
     re.IGNORECASE | re.DOTALL,
 )
+_BREAKS = r"(?:\\n)*"
+"""Line breaks as the text of a template writes them, in its strings."""
 _COUNTS_TOKENS = re.compile("budget|tokens|limit", re.IGNORECASE)
 _SAYS_NO = re.compile(r"^(no|not|disable|skip|without|hide)_|_(off|disabled)$")
 
@@ -72,5 +74,25 @@ def without_closed_thoughts(text: str) -> str:
 
 
 def named_marks(text: str) -> tuple[str, str] | None:
-    """The marks around a thought that the template's own text names."""
-    return next(((opening, closing) for opening, closing in MARKS if opening in text and closing in text), None)
+    """The marks around a thought that the template's own text names, with the line breaks that it writes beside them.
+
+    The line breaks of an empty thought (`<think>\\n\\n</think>`) belong to both marks alike.
+    """
+    for opening, closing in MARKS:
+        if opening in text and closing in text:
+            empty = rf"({re.escape(opening)})({_BREAKS})({re.escape(closing)})"
+            parted = re.sub(empty, lambda found: f"{found[1]}{_half(found[2])} {_half(found[2])}{found[3]}", text)
+            behind_opening, before_closing, behind_closing = (
+                "\n" * max(len(breaks) // 2 for breaks in re.findall(pattern, parted))
+                for pattern in (
+                    rf"{re.escape(opening)}({_BREAKS})",
+                    rf"({_BREAKS}){re.escape(closing)}",
+                    rf"{re.escape(closing)}({_BREAKS})",
+                )
+            )
+            return opening + behind_opening, before_closing + closing + behind_closing
+    return None
+
+
+def _half(breaks: str) -> str:
+    return breaks[: len(breaks) // 4 * 2]
