@@ -168,6 +168,11 @@ COMMAND = (
     "{% if m.role == 'assistant' %}<|START_RESPONSE|>{{ m.content }}<|END_RESPONSE|>"
     "{% else %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}" + PROMPT + "{% endif %}"
 )
+SOLAR = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.reasoning %}<|think|>{{ m.reasoning }}<|pad|>"
+    "<|im_start|>assistant{% endif %}<|content|>{{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +182,7 @@ COMMAND = (
         (SMOLLM_3, "<think>\nhm\n</think>\nyes<|im_end|>"),
         (COMMAND, "<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>yes<|END_RESPONSE|><|im_end|>"),
         (COMMAND.partition("#}")[2], "<think>\nhm\n</think>\n\n<|START_RESPONSE|>yes<|END_RESPONSE|><|im_end|>"),
+        (SOLAR, "<|think|>hm<|pad|><|im_start|>assistant<|content|>yes<|im_end|>"),
     ],
 )
 def test_a_thought_has_the_marks_and_the_line_breaks_that_the_template_writes(byte_tokenizer, template, completion):
@@ -186,6 +192,12 @@ def test_a_thought_has_the_marks_and_the_line_breaks_that_the_template_writes(by
     encoded = encode_completion(fmt, ASKED, reply, "stop")
     assert fmt.tokenizer.decode(list(encoded)) == completion
     assert is_written_as(fmt, reply_form(fmt, ASKED), reply, encoded)
+
+
+def test_a_thought_that_ends_where_the_server_stops_is_no_answer(byte_tokenizer):
+    fmt = chat(byte_tokenizer, SOLAR, "keep")
+    cut = read_completion(fmt.tokenizer, reply_form(fmt, ASKED), ids(fmt, "<|think|>hm<|pad|>"))
+    assert (cut.text, cut.reasoning) == ("", "hm")
 
 
 EMPTY_THOUGHT = TURNS.replace("{{ m.content }}", "{% if m.role == 'assistant' %}HEAD{% endif %}{{ m.content }}")

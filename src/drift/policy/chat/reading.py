@@ -69,7 +69,8 @@ def _split(raw: str, form: ReplyForm) -> tuple[str | None, str]:
     if form.opening and raw.startswith(form.opening):
         return None, raw[len(form.opening) :]
     before, after = form.thought or ("", "")
-    if after and (form.starts_thinking or (before.strip() and raw.lstrip().startswith(before.strip()))):
+    begins_with_thought = form.starts_thinking or bool(before.strip() and raw.lstrip().startswith(before.strip()))
+    if after and begins_with_thought:
         body = raw.lstrip().removeprefix(before.strip()) if before.strip() else raw
         for mark in (after, after.strip()):
             if closing := closing_mark(body, re.compile(re.escape(mark))):
@@ -79,8 +80,8 @@ def _split(raw: str, form: ReplyForm) -> tuple[str | None, str]:
     thought, answer = split_thoughts(raw)
     if thought or answer != raw:
         return thought, answer.removeprefix(bare)
-    if form.starts_thinking:
-        return raw, ""
+    if begins_with_thought:  # it was cut
+        return raw.lstrip().removeprefix(before.strip()), ""
     return None, raw.lstrip().removeprefix(bare) if bare and raw.lstrip().startswith(bare) else raw
 
 

@@ -113,7 +113,8 @@ class ChatTemplate:
             content = None
         entry: dict[str, Any] = {"role": message.role, "content": content}
         if message.reasoning:
-            entry["reasoning_content"] = defused(self.tokenizer, message.reasoning)
+            thoughts = defused(self.tokenizer, message.reasoning)
+            entry |= {"reasoning_content": thoughts, "reasoning": thoughts}  # templates read either, vLLM sends both
         if message.tool_calls:
             entry["tool_calls"] = [
                 {
