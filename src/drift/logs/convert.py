@@ -186,6 +186,12 @@ def consent_tags(row: Mapping[str, Any]) -> dict[str, str]:
     return _consents_in(row)
 
 
+def consents_in(*places: Any) -> dict[str, str]:
+    """The consent and licence fields of objects beside a row: a request, a response, what a tool calls its metadata."""
+    parsed = map(structured, places)
+    return tags_of_all(consent_tags(place) for place in parsed if isinstance(place, Mapping))
+
+
 def _consents_in(place: Mapping[str, Any]) -> dict[str, str]:
     return {
         encodable(name): encodable(value) if isinstance(value, str) else str(value).lower()

@@ -7,7 +7,7 @@ it. A streamed response may be kept as its events.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consents_in, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, first_time, is_litellm, sides, with_verdicts
@@ -59,5 +59,6 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         user=first_name(row.value, *metadata, names=USER),
         model=first_name(message, request, row.value, names=("model",)),
         started_at=iso(started),
+        tags=consents_in(request),
     )
     yield from with_verdicts(draft, row.value)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consents_in, many_per_row
 from drift.logs.draft import Call, ConversationDraft, has, has_any, name_of, numbered, seconds_of, structured, time_of
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.readers.apis.exchange import USER
@@ -84,6 +84,7 @@ def _request(at: Place, row: Mapping[str, Any], name: str) -> Outcome:
         Call(name, started=_REQUEST, trace="request"),
         user=first_name(body, metadata, names=USER),
         model=name_of(body.get("model")),
+        tags=consents_in(body),
     )
     last = messages[-1] if isinstance(messages, list) and messages else None
     is_begun = has(row, "params") or asks_to_go_on(last, body)  # Anthropic's models always go on from a reply

@@ -7,7 +7,7 @@ Anthropic, Nova, Llama, Mistral, Cohere, Titan, DeepSeek and AI21 are read.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consents_in, many_per_row
 from drift.logs.draft import Call, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable, json_kind
 from drift.logs.traces.clouds import is_bedrock, unread_parts
@@ -115,7 +115,7 @@ def _is_no_chat(request: Mapping[str, Any]) -> bool:
 
 def _draft(row: LogRow, log: Mapping[str, Any], request: Mapping[str, Any], reply: Any) -> Outcome:
     started, name = log.get("timestamp"), name_of(log.get("requestId"))
-    about = (structured(place.get("requestMetadata")) for place in (log, request))
+    about = [structured(place.get("requestMetadata")) for place in (log, request)]
     places = (*about, structured(request.get("metadata")), structured(log.get("metadata")), log)
     return call_draft(
         row.at,
@@ -130,6 +130,7 @@ def _draft(row: LogRow, log: Mapping[str, Any], request: Mapping[str, Any], repl
         model=first_name(log, request, names=("modelId", "model")),
         started_at=iso(started),
         endings=(reply, {"stopReason": log.get("stopReason")}),
+        tags=consents_in(log, request, *about),
     )
 
 

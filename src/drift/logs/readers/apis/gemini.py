@@ -7,7 +7,7 @@ A row is one model call, or a chat that AI Studio saved (`chunkedPrompt`). A req
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consents_in, many_per_row
 from drift.logs.draft import Call, seconds_of, structured, truth_of
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.traces.clouds import gemini_messages, gemini_reply, gemini_request, is_gemini, unread_parts
@@ -76,6 +76,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         user=first_name(*places, names=USERS),
         model=_model(value, request, chunks),
         started_at=iso(started),
+        tags=consents_in(request, request.get("labels")),
         endings=(response,),
     )
 

@@ -7,7 +7,7 @@ history is put in front. Responses of one `conversation` are joined like calls o
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consents_in, many_per_row
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
 from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, first_time, is_litellm, sides, with_verdicts
@@ -70,4 +70,5 @@ def _draft(row: LogRow, request: Mapping[str, Any], response: Mapping[str, Any])
         model=first_name(response, request, names=("model",)),
         started_at=iso(started),
         endings=(response,),
+        tags=consents_in(request, response),
     )

@@ -7,7 +7,7 @@ call; a completion without them cannot be used. A streamed completion may be kep
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row, with_beside
+from drift.logs.convert import Outcome, consents_in, many_per_row, with_beside
 from drift.logs.draft import Call, ConversationDraft, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.readers.apis.exchange import EXCHANGE, SESSION, USER, is_litellm, with_verdicts
@@ -70,6 +70,7 @@ def _call(at: Place, row: Mapping[str, Any], completion: Mapping[str, Any]) -> C
         model=name_of(completion.get("model")),
         started_at=iso(completion.get("created")),
         settings=places,
+        tags=consents_in(completion, request),
         **tools_beside(*places, completion),
     )
     return with_beside(draft, *places)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from drift.logs.convert import Outcome, many_per_row
+from drift.logs.convert import Outcome, consents_in, many_per_row
 from drift.logs.draft import Call, has_any, seconds_of, structured
 from drift.logs.files.rows import LogRow, Place, Reject, Unusable
 from drift.logs.traces.streams import joined_stream, unstreamed
@@ -13,6 +13,7 @@ from drift.logs.unread import keys
 from drift.records import Reason
 
 _SESSION = ("helicone-session-id", "helicone_session_id", "session-id")
+_PROPERTIES = ("properties", "request_properties")
 _NO_TEXTS = "a call without texts: export it with its bodies (their file is named in signed_body_url)"
 
 KEYS = keys(
@@ -53,6 +54,7 @@ def _outcomes(row: LogRow) -> Iterator[Outcome]:
         user=first_name(value, properties, request, names=("request_user_id", "helicone-user-id", *USERS)),
         model=first_name(value, reply, request, names=("request_model", "response_model", "model", "modelVersion")),
         started_at=iso(started),
+        tags=consents_in(request, *(value.get(key) for key in _PROPERTIES)),
         endings=(reply,),
     )
     yield from _judgements(row.at, value, name)
@@ -66,7 +68,7 @@ def _reply(body: Any) -> Any:
 def _properties(row: Mapping[str, Any]) -> dict[str, Any]:
     """The caller's properties, by names in lower case: they are headers."""
     found: dict[str, Any] = {}
-    for key in ("properties", "request_properties"):
+    for key in _PROPERTIES:
         place = structured(row.get(key))
         found |= {str(name).lower(): value for name, value in place.items()} if isinstance(place, Mapping) else {}
     return found
