@@ -49,3 +49,10 @@ def test_a_consent_in_the_requests_of_a_batch_is_a_tag(read):
 
 def test_a_request_and_its_row_that_contradict_each_other_consent_to_nothing(read):
     assert read({**ROWS["openai"], "consent": "yes"}).only.tags["consent"] == "yes, no"
+
+
+@pytest.mark.parametrize("place", ["requester_metadata", "spend_logs_metadata"])
+@pytest.mark.parametrize("key", ["session_id", "conversation_id"])
+def test_what_a_caller_of_litellm_sends_names_the_session(read, place, key):
+    told = read({**LITELLM, "metadata": {place: {key: "s"}}})
+    assert (told.only.source_id or "").startswith("s/")

@@ -6,12 +6,13 @@ from typing import Any
 from drift.logs.convert import Outcome, consents_in, many_per_row
 from drift.logs.draft import Call, has_any, name_of, seconds_of, structured
 from drift.logs.files.rows import LogRow, Reject, Unusable
-from drift.logs.traces.texts import call_draft, first_name, iso, tools_beside
+from drift.logs.traces.texts import SESSIONS, call_draft, first_name, iso, tools_beside
 from drift.logs.unread import keys
 from drift.records import Reason
 
 _LITELLM_KEYS = ("call_type", "litellm_call_id", "model_parameters", "custom_llm_provider", "api_base")
 _USER = ("end_user", "user_api_key_end_user_id", "user_api_key_user_id", "user")
+_SESSION = ("session_id", "litellm_session_id")
 _OF_CALLER = ("requester_metadata", "spend_logs_metadata")  # what came with the request, within LiteLLM's own metadata
 _CHATS = ("completion", "acompletion", "responses", "aresponses", "anthropic_messages", "text_completion")
 
@@ -44,10 +45,10 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
     metadata, requests = structured(value.get("metadata")), _requests(value)
     # Without a session from the caller, LiteLLM invents a trace for each call, and spend logs invent a session: these
     # group nothing.
-    of_requests = [place for request in requests for place in (request, request.get("metadata"))]
-    of_caller = [metadata.get(name) for name in _OF_CALLER] if isinstance(metadata, Mapping) else []
+    of_caller = [place for request in requests for place in (request, request.get("metadata"))]
+    of_caller += [metadata.get(name) for name in _OF_CALLER] if isinstance(metadata, Mapping) else []
     trusted = () if "proxy_server_request" in value else (value,)
-    session = first_name(*trusted, metadata, *of_requests, names=("session_id", "litellm_session_id"))
+    session = first_name(*trusted, metadata, *of_caller, names=_SESSION) or first_name(*of_caller, names=SESSIONS)
     ids = [name_of(value.get(key)) for key in ("id", "request_id", "litellm_call_id", "trace_id")]
     started = value.get("startTime")
     request, reply = _request(value, requests), value.get("response")
@@ -65,7 +66,7 @@ def _calls(row: LogRow) -> Iterator[Outcome]:
         model=name_of(value.get("model")),
         started_at=iso(started),
         settings=(parameters, extra, *requests),
-        tags=consents_in(*of_requests, *of_caller),
+        tags=consents_in(*of_caller),
         **tools_beside(value.get("model_parameters"), *requests),
     )
     if any(message.content == _REDACTED for message in draft.messages):
