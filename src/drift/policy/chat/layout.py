@@ -203,7 +203,7 @@ def _ending(tokenizer: PreTrainedTokenizerBase, behind_reply: str, behind_with_n
     if run is not None:
         cuts = [token.end() for token in re.finditer(tokens, run[0])]
         return next((run[0][:cut] for cut in reversed(cuts) if behind_with_next_turn.startswith(run[0][:cut])), run[0])
-    eos = re.escape(tokenizer.eos_token or "")
+    eos = re.escape(str(tokenizer.eos_token or ""))
     if eos and (ended := re.match(rf"\s*{eos}", behind_with_next_turn)):  # Apriel 1.6 shows "\n<|end|>" from then on
         return ended[0]
     first = re.match(tokens, behind_with_next_turn) if tokens else None
