@@ -126,3 +126,23 @@ def test_a_reply_that_failed_is_left_out(read):
 def test_a_chat_a_thousand_messages_deep(read):
     deep = [message(str(n), str(n - 1), n % 2 == 1, f"text {n}") for n in range(1, 1001)]
     assert len(read(export(*deep)).only.messages) == 1000
+
+
+def of_agent(text, agent, group=1):
+    return {"type": "text", "text": text, "agentId": agent, **({} if group is None else {"groupId": group})}
+
+
+@pytest.mark.parametrize("agents", [("a", "b____1"), ("b____1", "a____0"), ("b____10", "a____9")])
+def test_of_agents_that_answer_at_once_the_first_is_the_reply(read, agents):
+    parts = [of_agent(A if name.startswith("a") else B, name) for name in agents]
+    told = read(export(message("1", ROOT, True, Q), message("2", "1", False, "", content=parts)))
+    assert told.texts() == [("user", Q), ("assistant", A)]
+    again = [*parts, *(of_agent(part["text"], part["agentId"], 2) for part in parts)]
+    told = read(export(message("1", ROOT, True, Q), message("2", "1", False, "", content=again)))
+    assert told.texts() == [("user", Q), ("assistant", f"{A}\n{A}")]
+
+
+def test_agents_that_hand_over_to_each_other_write_one_reply(read):
+    parts = [of_agent(A, "a", None), of_agent(B, "b____1", None)]
+    told = read(export(message("1", ROOT, True, Q), message("2", "1", False, "", content=parts)))
+    assert told.texts() == [("user", Q), ("assistant", f"{A}\n{B}")]

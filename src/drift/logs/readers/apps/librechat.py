@@ -1,9 +1,11 @@
 """LibreChat: exported conversations, with all branches or one, flat or `recursive`, and messages of its database.
 
 Messages are a tree by `parentMessageId`, or by the `children` inside each (see trees.py). A message's `content` holds
-parts: text, thoughts (`think`), calls of tools with their output.
+parts: text, thoughts (`think`), calls of tools with their output. Of several agents that answered at once (parts with a
+`groupId`), LibreChat goes on with the reply of the first; those of the others are left out.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,6 +22,8 @@ from drift.records import Message, Rating, Reason
 
 _THUMBS = {"thumbsup": 1.0, "thumbsdown": -1.0}
 _MODELS = ("model", "modelLabel", "chatGptLabel")
+_AGENT = re.compile(r".*____(\d{1,9})", re.DOTALL)
+"""The ids of agents that answer at once end with their number; that of the first may have none."""
 _MAX_MESSAGES = 100_000  # inside each other
 
 _MESSAGE = keys(
@@ -142,7 +146,7 @@ def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
     role = "user" if truth_of(entry.get("isCreatedByUser")) else "assistant"
     parts: list[dict[str, Any]] = []
     content = structured(entry.get("content"))
-    for part in content if isinstance(content, list) else ():
+    for part in _of_first_agent(content) if isinstance(content, list) else ():
         parts += _part(part) if isinstance(part, Mapping) else []
     text = entry.get("text")
     if not parts:
@@ -160,6 +164,27 @@ def _messages(entry: Mapping[str, Any], index: int) -> tuple[Message, ...]:
     if is_cut(entry) or truth_of(entry.get("unfinished")):
         messages = as_cut(messages)
     return tuple(replace(message, source_index=index) for message in messages)
+
+
+def _of_first_agent(parts: list[Any]) -> list[Any]:
+    """The parts without those of agents that answered beside the first one of their group."""
+    firsts: dict[str, int] = {}
+    for part in parts:
+        if (seat := _seat(part)) is not None:
+            group, number = seat
+            firsts[group] = min(number, firsts.get(group, number))
+    return [part for part in parts if (seat := _seat(part)) is None or firsts[seat[0]] == seat[1]] if firsts else parts
+
+
+def _seat(part: Any) -> tuple[str, int] | None:
+    """The group of agents that answered at once and the number of the one that wrote this part; None without a group:
+    agents that hand over to each other have none."""
+    place = part if isinstance(part, Mapping) else {}
+    group, agent = name_of(place.get("groupId")), name_of(place.get("agentId"))
+    if group is None or agent is None:
+        return None
+    numbered = _AGENT.fullmatch(agent)
+    return group, int(numbered[1]) if numbered else -1
 
 
 def _part(part: Mapping[str, Any]) -> list[dict[str, Any]]:
