@@ -266,3 +266,13 @@ def test_a_part_of_an_unknown_kind_leaves_a_mark_and_is_counted(tmp_path, name):
     (chat,) = Store(tmp_path / "store").conversations()
     assert chat.messages[-1].content == reply
     assert chat.has_media(len(chat.messages) - 1) == ("[file]" in reply)
+
+
+def test_columns_of_attributes_are_read_and_not_counted(tmp_path):
+    """As Phoenix's dataframes have them: the summary said that the messages were left unread."""
+    row = {
+        "context.trace_id": "t", "context.span_id": "s", "attributes.openinference.span.kind": "LLM", "parent_id": "p",
+        "attributes.llm.input_messages": [{"message.role": "user", "message.content": "q"}],
+        "attributes.llm.output_messages": [{"message.role": "assistant", "message.content": "a"}],
+    }  # fmt: skip
+    assert unread(tmp_path, row) == {"parent_id": 1}

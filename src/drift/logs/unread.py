@@ -16,7 +16,8 @@ from drift.logs.values import FINISHES
 
 Keys = Mapping[str, "Keys | None"]
 """The keys that a reader knows in an object, or in each object of a list; with the keys inside, if these count too.
-`EACH`: whatever the keys are, the values are alike (messages by their id)."""
+`EACH`: whatever the keys are, the values are alike (messages by their id). A name that ends with a dot: all keys that
+begin with it."""
 EACH = "*"
 PARTS: Keys = {}
 """The keys of `content`, a text or a list of parts: parts of an unknown type are counted by their type."""
@@ -76,7 +77,8 @@ class Unread:
 
     def unknown(self, known: frozenset[str], names: Iterable[Any], are_of_rows: bool) -> list[str]:
         """The names that are not known. `are_of_rows`: not those of a message, where nothing reads a consent."""
-        others = [name for name in names if name not in known]
+        begun = tuple(name for name in known if name.endswith("."))
+        others = [n for n in names if n not in known and not (isinstance(n, str) and n.startswith(begun))]
         return [name for name in others if not (are_of_rows and isinstance(name, str) and self._is_known(name))]
 
 

@@ -40,8 +40,8 @@ _TEXTS_MISSING = (
 )
 
 _SPAN = keys(
-    "name event_name eventName span_name attributes context events body trace_id traceId context.trace_id span_id"
-    f" spanId context.span_id {' '.join(STARTED)}"
+    "name event_name eventName span_name attributes attributes. context events body trace_id traceId context.trace_id"
+    f" span_id spanId context.span_id {' '.join(STARTED)}"
 )
 _GROUPS = {
     "resourceSpans": keys("", scopeSpans=keys("", spans=_SPAN)),
