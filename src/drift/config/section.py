@@ -9,6 +9,15 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """A random seed: orjson and torch take no larger one, and NumPy no negative one."""
 
 
+def folder_name(name: str) -> str:
+    """Raises ValueError unless a folder inside another one may be called so."""
+    if not name.strip() or name.startswith(".") or any(mark in name for mark in "/\\\0"):
+        raise ValueError(
+            f"the run's folder is runs/NAME-HASH, so a name has no slash and no dot in front, not {name!r}"
+        )
+    return name
+
+
 class Settings(BaseModel):
     """A section of the config. Configs of earlier versions still load, where their old keys say the same as today's."""
 

@@ -29,7 +29,7 @@ from drift.config.recipe_rules import (
     known_recipe,
     share_or_auto,
 )
-from drift.config.section import Seed, Settings
+from drift.config.section import Seed, Settings, folder_name
 from drift.config.template_rules import iso_date, without_own_arguments
 from drift.config.training import StopSettings, TrainingSettings, WarmStartSettings
 from drift.errors import ConfigError
@@ -349,7 +349,7 @@ class Config(Settings):
     since; `policy.model` stays the model that the first run of the chain started from.
     """
 
-    name: str = "drift"
+    name: Annotated[str, AfterValidator(folder_name)] = "drift"
     logs: tuple[str, ...] = ()
     store: str | None = None
     output: str | None = None
