@@ -140,3 +140,23 @@ def test_a_stream_of_an_unknown_api_is_refused_by_name(tmp_path, log):
 ])  # fmt: skip
 def test_other_texts_stay_as_they_are(text):
     assert unstreamed(text) == text
+
+
+BEGUN = {"type": "function_call", "id": "f", "call_id": "c", "name": "sort", "arguments": ""}
+CUT = [
+    ([{"type": "response.output_item.added", "output_index": 0, "item": BEGUN}, *(
+        {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": d} for d in ('{"a"', ":1"))],
+     "", [("c", "sort", '{"a":1')]),
+    ([*DELTAS, {"type": "response.output_item.added", "output_index": 1, "item": BEGUN}], REPLY, [("c", "sort", "{}")]),
+    ([{"type": "response.refusal.delta", "output_index": 0, "delta": text} for text in ("I ", "cannot")],
+     "I cannot", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("events", "text", "calls"), CUT)
+def test_a_stream_that_breaks_off_in_a_call_or_a_refusal_is_a_cut_reply(tmp_path: Path, events, text, calls):
+    events = [{"type": "response.created", "response": RESPONSE}, *events, {"type": "error", "message": "x"}]
+    (only,), _ = read(tmp_path, {"request": {"input": ASKED}, "response": events})
+    (reply,) = only.messages[1:]
+    assert (reply.content, [(c.id, c.function.name, c.function.arguments) for c in reply.tool_calls]) == (text, calls)
+    assert only.tags["cut_turns"] == "1"

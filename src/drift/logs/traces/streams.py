@@ -23,6 +23,12 @@ _ANTHROPIC = (
 )  # fmt: skip
 _BEDROCK = ("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop")
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
+_CALLS = ("function_call", "custom_tool_call")
+_ADDED_TO = {
+    "response.output_text.delta": "content", "response.refusal.delta": "content",
+    "response.function_call_arguments.delta": "arguments", "response.custom_tool_call_input.delta": "input",
+}  # fmt: skip
+"""Which field of an item of OpenAI's Responses API an event goes on with."""
 _LOST_END = {"error": "the text ends within an event"}
 
 
@@ -171,15 +177,18 @@ def _response(events: list[Mapping[str, Any]]) -> dict[str, Any]:
     last = next((event["response"] for event in reversed(held) if event.get("type") in _ENDS), None)
     response = dict(last or (held[0]["response"] if held else {}))
     items: dict[int, Any] = {}
-    texts: dict[int, str] = {}
+    begun: dict[int, dict[str, Any]] = {}
     for event in events:
-        place = event.get("output_index")
+        place, delta, item = (event.get(name) for name in ("output_index", "delta", "item"))
         place = place if isinstance(place, int) else 0
-        if event.get("type") == "response.output_item.done" and isinstance(event.get("item"), Mapping):
-            items[place] = event["item"]
-        elif event.get("type") == "response.output_text.delta" and isinstance(event.get("delta"), str):
-            texts[place] = texts.get(place, "") + event["delta"]
-    begun = {place: {"type": "message", "role": "assistant", "content": text} for place, text in texts.items()}
+        kind = event.get("type")
+        if kind == "response.output_item.done" and isinstance(item, Mapping):
+            items[place] = item
+        elif kind == "response.output_item.added" and isinstance(item, Mapping) and item.get("type") in _CALLS:
+            begun[place] = dict(item)
+        elif isinstance(kind, str) and kind in _ADDED_TO and isinstance(delta, str):
+            whole = begun.setdefault(place, {"type": "message", "role": "assistant"})
+            whole[_ADDED_TO[kind]] = (whole.get(_ADDED_TO[kind]) or "") + delta
     items = begun | items
     output = response.get("output") or [items[place] for place in sorted(items)]
     ending = {"status": "failed"} if last is None and _has_failed(events) else {}
