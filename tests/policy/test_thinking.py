@@ -218,6 +218,8 @@ def test_what_the_template_writes_for_the_model_need_not_come_back_in_the_histor
         ("<｜DSML｜function_calls>f()</｜DSML｜function_calls>", [("f", "f()")]),
         ('<TOOLCALL>[{"name": "f", "arguments": {}}]</TOOLCALL>', [("f", "{}")]),
         ("no call", []),
+        ("Put them between `<tool_calls>` and `</tool_calls>`.", []),
+        ('Not "<tool_call>" but <tool_call>{"name": "f"}</tool_call>', [("f", "{}")]),
     ],
 )
 def test_calls_are_read(raw, calls):

@@ -79,7 +79,8 @@ def _split(raw: str, form: ReplyForm) -> tuple[str | None, str]:
     bare = form.opening.strip()
     thought, answer = split_thoughts(raw)
     if thought or answer != raw:
-        return thought, answer.removeprefix(bare)
+        openings = (form.opening.lstrip(), bare)
+        return thought, answer[max(len(opening) * answer.startswith(opening) for opening in openings) :]
     if begins_with_thought:  # it was cut
         return raw.lstrip().removeprefix(before.strip()), ""
     return None, raw.lstrip().removeprefix(bare) if bare and raw.lstrip().startswith(bare) else raw
@@ -121,8 +122,8 @@ def read_calls(text: str) -> tuple[ToolCall, ...]:
     calls: list[ToolCall] = []
     for opening, closing in _CALLS:
         rest = text
-        while opening in rest:
-            inside, _, rest = rest.partition(opening)[2].partition(closing)
+        while begun := _begun(rest, opening):
+            inside, _, rest = rest[begun.end() :].partition(closing)
             calls += map(ToolCall, _functions(inside.strip()))
         if calls:
             break
@@ -130,7 +131,12 @@ def read_calls(text: str) -> tuple[ToolCall, ...]:
 
 
 def _call_start(text: str) -> int:
-    return min(place for opening, _ in _CALLS if (place := text.find(opening)) >= 0)
+    return min(begun.start() for opening, _ in _CALLS if (begun := _begun(text, opening)))
+
+
+def _begun(text: str, opening: str) -> re.Match[str] | None:
+    """The first such mark; one in quotes is only mentioned."""
+    return closing_mark(text, re.compile(re.escape(opening)))
 
 
 def _functions(inside: str) -> list[FunctionCall]:
