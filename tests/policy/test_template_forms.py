@@ -1,11 +1,20 @@
 """Forms that templates of 2025 and 2026 have and TRL ships no example of; the right values are by hand."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
 from drift.errors import PrerequisiteError
-from drift.policy.chat import ChatFormat, check_template, encode_completion, encode_prompt, is_written_as, reply_form
+from drift.policy.chat import (
+    ChatFormat,
+    check_template,
+    encode_completion,
+    encode_prompt,
+    is_written_as,
+    reply_form,
+    without_turns,
+)
 from drift.policy.chat.reading import read_completion
 from drift.policy.decode import Generated
 from drift.policy.sampler import read_reply
@@ -154,6 +163,36 @@ def test_a_text_that_switches_thinking_off_has_a_form_of_its_own(byte_tokenizer)
     assert reply_form(fmt, ASKED).starts_thinking
 
 
+def test_a_mark_of_thoughts_switches_them_where_the_template_says_so(byte_tokenizer):
+    """Nemotron Nano VL looks for `/think` too, and knows that `</think>` is none."""
+    switched_on = "{% if '/think' in m.content.replace('</think>', '') %}{% set ns.off = false %}{% endif %}"
+    fmt = chat(byte_tokenizer, NANO.replace("{% if m.role", switched_on + "{% if m.role", 1))
+    for text, starts in (("Why </think>?", False), ("Why </think>? /think", True), ("ls /home/think", True)):
+        asked = (ChatMessage("system", "/no_think"), ChatMessage("user", text))
+        prompt = fmt.tokenizer.decode(list(encode_prompt(fmt, asked, 1000).ids))
+        assert prompt.endswith("<think>\n") is reply_form(fmt, asked).starts_thinking is starts
+
+
+def test_words_that_are_said_again_need_no_new_form(byte_tokenizer):
+    fmt = chat(byte_tokenizer, NANO)
+    for times in range(1, 9):
+        reply_form(fmt, (ChatMessage("user", "/think and /no_think " * times),))
+    assert len(fmt.layouts) == 1
+
+
+def test_the_form_is_that_of_the_turns_that_are_left(byte_tokenizer):
+    """The word that switched thinking off stood in a turn that did not fit."""
+    fmt = chat(byte_tokenizer, NANO)
+    asked = (ChatMessage("user", "/no_think" + "x" * 500), ChatMessage("assistant", "b"), ChatMessage("user", "c"))
+    whole, shortened = (encode_prompt(fmt, asked, room, give_opening=True) for room in (1000, 300))
+    assert (whole.dropped_turns, whole.form.opening, whole.given) == (0, "", ())
+    assert fmt.tokenizer.decode(list(shortened.ids)).endswith("assistant\n<think>\n")
+    assert (shortened.dropped_turns, shortened.form.opening) == (1, "\n</think>\n\n")
+    assert fmt.tokenizer.decode(list(shortened.given)) == "\n</think>\n\n"
+    kept = without_turns(asked, 1)
+    assert fmt.tokenizer.decode(list(encode_completion(fmt, kept, REPLY, "stop"))) == "\n</think>\n\nyes<|im_end|>"
+
+
 GEMMA_4 = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.tool_calls and m.reasoning_content %}"
     "{{ '<|channel>thought\\n' + m.reasoning_content + '\\n<channel|>' }}{% endif %}{{ m.content }}<|im_end|>"
@@ -168,6 +207,10 @@ COMMAND = (
     "{% if m.role == 'assistant' %}<|START_RESPONSE|>{{ m.content }}<|END_RESPONSE|>"
     "{% else %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}" + PROMPT + "{% endif %}"
 )
+ALL = TURNS.replace("{{ m.content }}", "{% if m.role == 'assistant' %}all\n{% endif %}{{ m.content }}")
+ALL += "{% endfor %}" + PROMPT + "{% endif %}"
+SPACE = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+SPACE += "{% if add_generation_prompt %}assistant:{% endif %}"
 SOLAR = (
     "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.reasoning %}<|think|>{{ m.reasoning }}<|pad|>"
     "<|im_start|>assistant{% endif %}<|content|>{{ m.content }}<|im_end|>{% endfor %}"
@@ -182,6 +225,8 @@ SOLAR = (
         (SMOLLM_3, "<think>\nhm\n</think>\nyes<|im_end|>"),
         (COMMAND, "<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|>yes<|END_RESPONSE|><|im_end|>"),
         (COMMAND.partition("#}")[2], "<think>\nhm\n</think>\n\n<|START_RESPONSE|>yes<|END_RESPONSE|><|im_end|>"),
+        (ALL, "<think>\nhm\n</think>\n\nall\nyes<|im_end|>"),  # Functionary
+        (SPACE, "<think>\nhm\n</think>\n\nyes<|im_end|>"),
         (SOLAR, "<|think|>hm<|pad|><|im_start|>assistant<|content|>yes<|im_end|>"),
     ],
 )
@@ -249,6 +294,13 @@ def test_calls_end_where_a_server_stops(byte_tokenizer, behind, end):
     reply = ChatMessage("assistant", "", tool_calls=(CALL,))
     encoded = encode_completion(fmt, ASKED, reply, "stop")
     assert fmt.tokenizer.decode(list(encoded)) == f'<tool_call>f{{"a": 1}}</tool_call>{end}'
+
+
+def test_a_declared_end_that_the_tokenizer_lacks_ends_nothing(byte_tokenizer):
+    fmt = chat(byte_tokenizer, CALLS.replace("BEHIND", "<|im_end|>"), declared_ends=(10**6,))
+    call = replace(CALL, function=FunctionCall("f", '{"a": "None of them"}'))
+    encoded = encode_completion(fmt, ASKED, ChatMessage("assistant", "", tool_calls=(call,)), "stop")
+    assert fmt.tokenizer.decode(list(encoded)) == '<tool_call>f{"a": "None of them"}</tool_call><|im_end|>'
 
 
 def test_a_call_behind_the_end_of_the_turn_is_none_that_a_model_can_write(byte_tokenizer):

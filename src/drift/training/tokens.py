@@ -7,7 +7,14 @@ from math import nan
 from pathlib import Path
 
 from drift.errors import DataError, NothingToTrainOn
-from drift.policy.chat import ChatFormat, EncodedPrompt, encode_completion, encode_prompt, is_written_as
+from drift.policy.chat import (
+    ChatFormat,
+    EncodedPrompt,
+    encode_completion,
+    encode_prompt,
+    is_written_as,
+    without_turns,
+)
 from drift.policy.chat.template import token_ids
 from drift.policy.guided import informed_messages
 from drift.policy.model import Policy
@@ -226,7 +233,8 @@ def _encoded(chat: ChatFormat, pair: PreferencePair, max_prompt: int) -> tuple[E
     chosen_ids = () if chosen is None else _chosen_ids(chat, pair, chosen, prompt)
     if isinstance(chosen_ids, Reason) or rejected is None:
         return chosen_ids if isinstance(chosen_ids, Reason) else (prompt, chosen_ids, ())
-    rejected_ids = encode_completion(chat, pair.prompt, rejected, pair.rejected_finish, pair.tools)
+    kept = without_turns(pair.prompt, prompt.dropped_turns)
+    rejected_ids = encode_completion(chat, kept, rejected, pair.rejected_finish, pair.tools)
     return rejected_ids if isinstance(rejected_ids, Reason) else (prompt, chosen_ids, rejected_ids)
 
 
@@ -247,4 +255,4 @@ def _chosen_ids(
     ids = pair.chosen_token_ids
     if ids and max(ids) < len(chat.tokenizer) and is_written_as(chat, prompt.form, reply, ids):
         return ids
-    return encode_completion(chat, pair.prompt, reply, pair.finish, pair.tools)
+    return encode_completion(chat, without_turns(pair.prompt, prompt.dropped_turns), reply, pair.finish, pair.tools)

@@ -75,16 +75,17 @@ class ChatFormat:
     def stop_texts(self) -> tuple[str, ...]:
         """The tokens at which a server stops, whatever the template writes."""
         stops = (self.tokenizer.eos_token_id, *self.declared_ends)
-        return tuple(str(self.tokenizer.convert_ids_to_tokens(stop)) for stop in stops if isinstance(stop, int))
+        texts = [self.tokenizer.convert_ids_to_tokens(stop) for stop in stops if isinstance(stop, int)]
+        return tuple(str(text) for text in texts if text)  # a config may declare an id that the tokenizer lacks
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
     """`ids` end with the generation prompt; the `dropped_turns` oldest turns were left out to make them fit.
 
-    `form`: what stands around the reply. `messages`: those that the template shows, with the changes that `adapted`
-    names. `given`: ids of the form's opening, which a sampler puts behind `ids`; empty if the model writes it itself.
-    `hides_tools`: there are tools, and the template does not show their schemas.
+    `form`: what stands around the reply to what is left. `messages`: those that the template shows, with the changes
+    that `adapted` names. `given`: ids of the form's opening, which a sampler puts behind `ids`; empty if the model
+    writes it itself. `hides_tools`: there are tools, and the template does not show their schemas.
     """
 
     ids: tuple[int, ...]
@@ -112,29 +113,32 @@ def encode_prompt(
     DEVIATION: the authors' scripts cut prompts to 2048 tokens from the right, which removes the complaint.
     """
     system, turns = _turns(messages)
-    text, form = prompt_text(chat, messages, tools), reply_form(chat, messages, tools)
-    if isinstance(text, Reason) or isinstance(form, Reason):
-        return text if isinstance(text, Reason) else Reason.TEMPLATE_REFUSES
-    given = _opening_ids(chat, form) if give_opening else ()
-    max_length -= len(given)
-    ids = token_ids(chat.tokenizer, text)
-    kept: Sequence[ChatMessage] = messages
-    dropped = 0
-    if len(ids) > max_length:
 
-        def without(dropped: int) -> tuple[int, ...] | None:
-            shorter = prompt_text(chat, _without(system, turns, dropped), tools)
-            return None if isinstance(shorter, Reason) else token_ids(chat.tokenizer, shorter)
+    def without(dropped: int) -> tuple[tuple[int, ...], tuple[int, ...], ReplyForm] | Reason:
+        """(Ids, ids of the opening, form), as a dropped turn may have had a word that switches thinking."""
+        kept = _without(system, turns, dropped)
+        text, form = prompt_text(chat, kept, tools), reply_form(chat, kept, tools)
+        if isinstance(text, Reason) or isinstance(form, Reason):
+            return text if isinstance(text, Reason) else Reason.TEMPLATE_REFUSES
+        return token_ids(chat.tokenizer, text), _opening_ids(chat, form) if give_opening else (), form
 
+    def fits(dropped: int) -> bool:
+        found = without(dropped)
+        return not isinstance(found, Reason) and len(found[0]) + len(found[1]) <= max_length
+
+    encoded, dropped = without(0), 0
+    if not isinstance(encoded, Reason) and len(encoded[0]) + len(encoded[1]) > max_length:
         # bisection: trying every number of turns would tokenise a long conversation once per turn
         choices = range(1, len(turns) - keep_turns + 1)
-        fits = bisect_left(choices, True, key=lambda count: (i := without(count)) is not None and len(i) <= max_length)
-        if fits == len(choices):
+        place = bisect_left(choices, True, key=fits)
+        if place == len(choices):
             return Reason.PROMPT_TOO_LONG
-        dropped = choices[fits]
-        ids = without(dropped) or ()
-        kept = _without(system, turns, dropped)
-    shown = _shown(chat, kept)
+        dropped = choices[place]
+        encoded = without(dropped)
+    if isinstance(encoded, Reason):
+        return encoded
+    ids, given, form = encoded
+    shown = _shown(chat, _without(system, turns, dropped))
     layout = chat.layout(shown, tools)
     assert isinstance(layout, ChatLayout)  # `prompt_text` would have said so
     adapted = _adapted(shown, layout)
@@ -166,8 +170,8 @@ def encode_completion(
 ) -> tuple[int, ...] | Reason:
     """Ids of what the model has to write after the prompt of `messages`, so that `reply` is its reply.
 
-    What ends a turn follows only a finished reply (`stop`). A Reason if the template does not show the messages or the
-    reply.
+    `messages`: without the turns that `encode_prompt` dropped. What ends a turn follows only a finished reply (`stop`).
+    A Reason if the template does not show the messages or the reply.
     DEVIATION: the authors' scripts train on truncated samples as if complete, which teaches to stop in mid-sentence.
     """
     form = reply_form(chat, messages, tools)
@@ -197,7 +201,8 @@ def completion_text(
         return form
     content = defused(chat.tokenizer, reply.content)
     if reply.reasoning and chat.thinking == "keep":
-        before, after = form.thought or ("<think>\n", f"\n</think>\n\n{form.opening}")
+        behind = form.opening if form.opening.strip() else ""
+        before, after = form.thought or ("<think>\n", f"\n</think>\n\n{behind}")
         return before + defused(chat.tokenizer, reply.reasoning) + after + content
     return form.opening + content
 

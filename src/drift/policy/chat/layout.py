@@ -22,8 +22,12 @@ _TOOLS = (
     '[{"type": "function", "function": {"name": "toolmark", "description": "d", "parameters": {"type": "object", '
     '"properties": {"key": {"type": "string", "description": "d"}}, "required": ["key"]}}}]'
 )
-_COMMAND = re.compile("/(?:no_?)?think")
-"""What a user writes to switch thinking on or off, where a template looks for it (Nemotron, SmolLM3, Hunyuan)."""
+_COMMAND = re.compile("</think>|/(?:no_?)?think")
+"""What a user writes to switch thinking on or off, where a template looks for it (Nemotron, SmolLM3, Hunyuan).
+
+The mark that ends a thought has such a word in it: some templates obey it too, others (Nemotron Nano VL) know better.
+"""
+_TEXT_MARKER = re.compile(r"x\d+marktext")
 _DIALECTS = (TemplateDialect(parts=False), TemplateDialect(parts=True))
 _DIALECTS_WITH_CALLS = tuple(
     replace(dialect, text_arguments=text_arguments, null_content=null_content)
@@ -100,10 +104,15 @@ def shape_of(messages: Sequence[ChatMessage], has_tools: bool) -> tuple[object, 
             message.tool_call_id is None,
             message.name is None,
             bool(message.reasoning),
-            *_COMMAND.findall(message.content),
+            *_commands(message.content),
         )
         for message in messages
     )
+
+
+def _commands(text: str) -> list[str]:
+    """Each word that switches thinking once, in the order in which they were last said."""
+    return list(dict.fromkeys(reversed(_COMMAND.findall(text))))[::-1]
 
 
 def with_markers(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
@@ -118,7 +127,7 @@ def _marked(message: ChatMessage, mark: str) -> ChatMessage:
     )
     return replace(
         message,
-        content="\n\n".join([*_COMMAND.findall(message.content), f"{mark}text"]) if message.content.strip() else "",
+        content="\n\n".join([*_commands(message.content), f"{mark}text"]) if message.content.strip() else "",
         tool_calls=calls,
         reasoning=f"{mark}thought" if message.reasoning else None,
     )
@@ -127,8 +136,7 @@ def _marked(message: ChatMessage, mark: str) -> ChatMessage:
 def _markers(messages: Sequence[ChatMessage]) -> Iterator[str]:
     """The markers of texts, calls and arguments; thoughts have none here, as templates may leave old ones out."""
     for message in messages:
-        texts = message.content.removeprefix("assistant: ").split("\n\n")
-        yield from (text for text in texts if not _COMMAND.fullmatch(text))
+        yield from _TEXT_MARKER.findall(message.content)
         for call in message.tool_calls:
             yield call.function.name
             yield call.function.name.replace("call", "argument")
@@ -142,7 +150,7 @@ def _reply_form(
     All texts are compared from behind the last message on: earlier ones may be shown otherwise once a reply follows.
     None if the template does not show a reply, or shows it behind something else than the generation prompt.
     """
-    last = [marker for marker in _markers(messages) if marker][-1:]
+    last = [*_markers(messages)][-1:]
     anchor = last[0] if last else ""
 
     def behind_anchor(text: str) -> str:
