@@ -1,11 +1,13 @@
 """Pairs as ids: the sampler's own are kept, nothing is cut or dropped without a name."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 
 from drift.config import PolicySettings
 from drift.errors import DataError
+from drift.policy.chat import ChatFormat
 from drift.policy.model import load_policy
 from drift.records import ChatMessage, PreferencePair
 from drift.training.tokens import tokenise
@@ -83,6 +85,28 @@ def test_prompts_lose_turns_and_completions_keep_their_start(policy):
     assert policy.tokenizer.decode(list(pair.rejected)) == "b" * (100 - len(pair.prompt))
     names = ("shortened_prompts", "cut_chosen", "cut_rejected")
     assert [counts[name] for name in names] == [1, 1, 1]
+
+
+SWITCHED = (
+    "{% set ns = namespace(off=false) %}{% for m in messages %}{% if '/no_think' in m.content %}"
+    "{% set ns.off = true %}{% endif %}{% if m.role != 'assistant' or not loop.last %}<|im_start|>{{ m.role }}\n"
+    "{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}{% set open = '<think></think>' if ns.off else '<think>\n' %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{{ open }}{% elif messages[-1].role == 'assistant' %}"
+    "<|im_start|>assistant\n{{ open }}{{ messages[-1].content }}<|im_end|>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(("room", "opening"), [(1000, ""), (120, "\n</think>\n\n")])
+def test_both_sides_follow_the_turns_that_are_left(policy, room, opening):
+    """The word that switches thinking off stands in the first turn, which does not fit into the smaller room."""
+    tokenizer = copy.deepcopy(policy.tokenizer)
+    tokenizer.chat_template = SWITCHED
+    switched = replace(policy, chat=ChatFormat(tokenizer, "off"))
+    turns = (ChatMessage("user", "/no_think" + "x" * 200), ChatMessage("assistant", "b"), ChatMessage("user", "c"))
+    (found,), counts = tokenise(switched, [replace(PAIR, prompt=turns)], room, 1000)
+    assert counts["shortened_prompts"] == (room == 120)
+    assert tokenizer.decode(list(found.chosen)) == f"{opening}good<|im_end|>"
+    assert tokenizer.decode(list(found.rejected)) == f"{opening}bad one<|im_end|>"
 
 
 def test_a_completion_is_one_assistant_message(policy):
