@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import drift
-from drift.cli import bench, data, evaluate, experiments, labels, privacy, runs
+from drift.cli import bench, data, evaluate, experiments, gate, labels, privacy, runs
 from drift.errors import DriftError, disk_trouble
 
 INTERRUPTED = 130
@@ -26,7 +26,7 @@ for command in (
     runs.run,
     runs.runs,
     runs.report,
-    evaluate.gate,
+    gate.gate,
     runs.export,
     runs.trace,
     experiments.demo,
