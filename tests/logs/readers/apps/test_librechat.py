@@ -128,7 +128,7 @@ def test_a_chat_a_thousand_messages_deep(read):
     assert len(read(export(*deep)).only.messages) == 1000
 
 
-def of_agent(text, agent, group=1):
+def of_agent(text: str, agent: str, group: int | None = 1):
     return {"type": "text", "text": text, "agentId": agent, **({} if group is None else {"groupId": group})}
 
 
