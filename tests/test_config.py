@@ -74,7 +74,7 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
         ("training: {beta: -1}", "training.beta: Input should be greater than 0, not -1."),
         (
             "name: ../other",
-            "name: it names the folder runs/NAME-HASH: not empty, no slash, no dot in front; not '../other'",
+            "name: it names the folder runs/NAME-HASH: not empty and without a slash, not '../other'",
         ),
         ("name: ''", "name: it names the folder runs/NAME-HASH"),
         ("logs: chats.json", "logs: Input should be a list, not 'chats.json': write it as [chats.json]."),
