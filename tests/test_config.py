@@ -74,9 +74,9 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
         ("training: {beta: -1}", "training.beta: Input should be greater than 0, not -1."),
         (
             "name: ../other",
-            "name: it names the folder runs/NAME-HASH: not empty and without a slash, not '../other'",
+            "name: the run's folder is runs/NAME-HASH: give a name without a slash, not '../other'",
         ),
-        ("name: ''", "name: it names the folder runs/NAME-HASH"),
+        ("name: ''", "name: the run's folder is runs/NAME-HASH: give a name without a slash, not ''"),
         ("logs: chats.json", "logs: Input should be a list, not 'chats.json': write it as [chats.json]."),
         ("seed: 1\nlogs: null", "logs: Input should be a list, not None."),
         ("beta: 0.2", "beta: unknown setting; did you mean 'warm_start.beta' or 'training.beta'?"),

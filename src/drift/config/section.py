@@ -12,7 +12,7 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 def folder_name(name: str) -> str:
     """Raises ValueError unless a folder inside another one may be called so."""
     if not name.strip() or any(mark in name for mark in "/\\\0"):
-        raise ValueError(f"it names the folder runs/NAME-HASH: not empty and without a slash, not {name!r}")
+        raise ValueError(f"the run's folder is runs/NAME-HASH: give a name without a slash, not {name!r}")
     return name
 
 

@@ -6,6 +6,7 @@ something is counted by name. A row whose keys are all known costs one compariso
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from drift.logs.convert import WHO
@@ -77,9 +78,15 @@ class Unread:
 
     def unknown(self, known: frozenset[str], names: Iterable[Any], are_of_rows: bool) -> list[str]:
         """The names that are not known. `are_of_rows`: not those of a message, where nothing reads a consent."""
-        begun = tuple(name for name in known if name.endswith("."))
+        begun = _beginnings(known)
         others = [n for n in names if n not in known and not (isinstance(n, str) and n.startswith(begun))]
         return [name for name in others if not (are_of_rows and isinstance(name, str) and self._is_known(name))]
+
+
+@lru_cache(maxsize=256)
+def _beginnings(known: frozenset[str]) -> tuple[str, ...]:
+    """The known names that end with a dot. Kept, as every object of every row is looked at."""
+    return tuple(name for name in known if name.endswith("."))
 
 
 class _Counter:
