@@ -72,6 +72,7 @@ def test_the_papers_presets_hold_its_hyperparameters(size):
             "policy.lora.rank: unknown setting; allowed: r, alpha, target_modules, quantize.",
         ),
         ("training: {beta: -1}", "training.beta: Input should be greater than 0, not -1."),
+        ("arms: {a: {}}\nseeds: [1]", "this config compares several arms. `drift compare "),
         (
             "name: ../other",
             "name: the run's folder is runs/NAME-HASH: give a name without a slash, not '../other'",

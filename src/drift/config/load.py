@@ -89,6 +89,8 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
         tree = {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a config is a mapping of keys to values, not a {type(tree).__name__}.")
+    if "arms" in tree:
+        raise ConfigError(f"{path}: this config compares several arms. `drift compare {path}` runs it.")
     for override in overrides:
         _apply(tree, override)
     return parse_config({"name": path.stem, **tree}, str(path))
